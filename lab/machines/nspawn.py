@@ -1,0 +1,80 @@
+"""The systemd-nspawn command that runs a machine, and the process that is its init."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+# Undoes nspawn's read-only view only where dockerd needs it before the image's own unit does the rest; "1" (all of it)
+# hangs the boot.
+ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
+
+# What Docker needs beyond nspawn's default list.
+SYSTEM_CALLS = "@keyring bpf @mount @module"
+
+# Moves this shell into the machine's cgroups ($1, lines), then becomes nspawn.
+ENTER_CGROUPS = 'echo "$1" | while read -r file; do echo $$ >"$file" || exit 1; done || exit 1; shift; exec "$@"'
+
+
+def command(
+    root: Path,
+    name: str,
+    docker: Path,
+    namespace: Path,
+    devices: Iterable[tuple[Path, Path]],
+    cgroups: Iterable[Path],
+    legacy: bool,
+) -> list[str]:
+    """The arguments that boot the tree at ``root``.
+
+    ``devices`` are pairs (here, inside); ``cgroups`` are the files to enter; ``legacy`` says that cgroup v1 is in use.
+    """
+    binds = [f"--bind={here}:{inside}" for here, inside in devices]
+    return [
+        *("sh", "-c", ENTER_CGROUPS, "sh", "\n".join(map(str, cgroups))),
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--capability=all",
+        f"--system-call-filter={SYSTEM_CALLS}",
+        f"--network-namespace-path={namespace}",
+        f"--directory={root}",
+        f"--bind={docker}:/var/lib/docker",
+        *binds,
+        f"--hostname={name}",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--link-journal=no",
+        "--console=pipe",
+        "--boot",
+        # systemd 256 and later refuse cgroup v1 without it
+        *(["SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"] if legacy else []),
+    ]
+
+
+def init_of(supervisor: int) -> int | None:
+    """The process that is init inside the machine run by nspawn process ``supervisor``; None when there is none."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = dict(
+                line.split(":\t", 1) for line in (entry / "status").read_text().splitlines() if line.startswith(FIELDS)
+            )
+        except OSError:  # ended meanwhile
+            continue
+        if int(status["PPid"]) == supervisor and status["NSpid"].split()[-1] == "1":
+            return int(entry.name)
+    return None
+
+
+FIELDS = ("PPid:", "NSpid:")
+
+
+def is_alive(pid: int) -> bool:
+    """Does the process exist?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
