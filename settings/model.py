@@ -153,7 +153,11 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything one stack declares."""
+    """Everything one stack declares.
+
+    Nodes and hosts are in natural order of their names (app-2 before app-10): Pulumi hands mappings over alphabetically,
+    so the file's own order is not known.
+    """
 
     project: str
     stack: str
@@ -174,17 +178,17 @@ class Settings:
 
     @property
     def managers(self) -> tuple[Node, ...]:
-        """The managers in declared order."""
+        """The managers in the order of :attr:`nodes`."""
         return tuple(n for n in self.nodes.values() if n.role == "manager")
 
     @property
     def workers(self) -> tuple[Node, ...]:
-        """The workers in declared order."""
+        """The workers in the order of :attr:`nodes`."""
         return tuple(n for n in self.nodes.values() if n.role == "worker")
 
     @property
     def pools(self) -> Mapping[str, tuple[Node, ...]]:
-        """The nodes of each pool that has any, in declared order."""
+        """The nodes of each pool that has any, in the order of :attr:`nodes`."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes.values():
             found.setdefault(node.pool, []).append(node)
