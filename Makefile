@@ -1,0 +1,50 @@
+# `make` lists the targets. Each does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STACK ?= lab
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,XDG_CACHE_HOME)
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help up down preview test lint format bench toolchain venv lock clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+venv: $(READY)
+
+$(READY): requirements/dev.txt requirements/schema.txt pyproject.toml
+	@./toolchain/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+toolchain: $(READY) ## Pulumi, its plugins and the Python environment
+	@$(BIN)/python -m proxmox_swarm.toolchain
+
+up: $(READY) ## From nothing to a running swarm in the lab, then what is there (again: no change)
+	@$(SUDO) $(BIN)/proxmox-swarm up --stack $(STACK)
+
+preview: $(READY) ## What `up` would change (STACK=prod: works without lab, network or credentials)
+	@$(if $(filter lab,$(STACK)),$(SUDO)) $(BIN)/proxmox-swarm preview --stack $(STACK)
+
+down: $(READY) ## Destroy the lab's stack and stop the lab (the lab only)
+	@$(SUDO) $(BIN)/proxmox-swarm down --stack $(STACK)
+
+test: $(READY) ## All tests: unit, contract, lab (real machines; needs root)
+	@$(SUDO) $(BIN)/pytest
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## Rewrite the code in the one style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## Times as ratios within one run
+	@$(SUDO) $(BIN)/python -m tests.bench
+
+lock: $(READY) ## Pin requirements anew, with hashes
+	@cd requirements && for set in run dev; do ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file $$set.txt $$set.in; done

@@ -1,0 +1,29 @@
+"""``make up``: prerequisites, tools, image, lab, and then the stack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from proxmox_swarm import toolchain
+from proxmox_swarm.cli.errors import CommandError
+from proxmox_swarm.lab import Lab, image, prerequisites
+
+
+def bring_up(stack: str, project: Path, say: Callable[[str], None]) -> None:
+    """From a fresh Debian or Ubuntu machine to a running stack in the lab. Can be run again after a kill at any point."""
+    if stack == "prod":
+        raise CommandError(
+            "`make up` brings stacks up in the lab. For production run `pulumi up -s prod`; docs/first-cluster-on-proxmox.md"
+        )
+    started = time.monotonic()
+    if prerequisites.missing():
+        prerequisites.install(say)
+    toolchain.ensure(say)
+    image.ensure(say)
+    lab = Lab()
+    lab.up(say)
+    code = lab.exec(["proxmox-swarm", "converge", "--stack", stack])
+    if code != 0:
+        raise CommandError(f"stack {stack} is not up (after {time.monotonic() - started:.0f} s)")

@@ -1,0 +1,152 @@
+"""One ``up`` of one stack, from whatever an earlier one left behind to a table of nodes.
+
+Runs where the nodes can be reached: for the lab, inside its network (``lab exec``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from proxmox_swarm.cli import leftovers
+from proxmox_swarm.cli.errors import CommandError
+from proxmox_swarm.cli.known_hosts import write_known_hosts
+from proxmox_swarm.cli.progress import Progress, line
+from proxmox_swarm.cli.pulumi import Stack
+from proxmox_swarm.cli.stack_settings import read_settings
+from proxmox_swarm.cli.table import print_cluster
+from proxmox_swarm.settings.model import Settings
+
+POLL = 0.1
+MEMBER = "pulumi-python:dynamic/swarm:Member"
+
+
+def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
+    """Bring a stack to what its settings declare, and print what is there.
+
+    ``run`` is a private folder for the record of the running session. Raises CommandError.
+    """
+    settings = read_settings(stack.project, stack.name)
+    run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _alone(run):
+        session = run / "session"
+        leftovers.end_session(session)
+        if not stack.exists():
+            stack.create()
+            state: dict[str, Any] = {}
+        else:
+            leftovers.release_lock(stack)
+            state = stack.deployment()
+        if state.get("resources"):
+            _refresh(stack, state, settings, say)
+            state = stack.deployment()
+        progress = Progress(settings, say)
+        _pulumi(stack, session, progress, first=_not_well(state))
+        if not progress.changed:
+            say(line("up", "no change", time.monotonic() - progress.started))
+        write_known_hosts(stack)
+        print_cluster(stack, settings)
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """One at a time: a second one beside a living one would take its processes for leftovers."""
+    with (run / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError("another `up` of this lab is running: wait for it, or end it") from None
+        yield
+
+
+def _refresh(stack: Stack, state: dict[str, Any], settings: Settings, say: Callable[[str], None]) -> None:
+    """Learn what became of everything; after a kill, first clear what was never finished."""
+    started = time.monotonic()
+    pending = leftovers.unfinished(state)
+    if pending:
+        removed = leftovers.remove_half_made(state, settings)
+        say(
+            line(
+                "repair",
+                f"{len(pending)} unfinished, half-made machines removed: {', '.join(removed) or 'none'}",
+                time.monotonic() - started,
+            )
+        )
+    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
+    say(line("refresh", f"{len(settings.nodes)} nodes compared with what is there", time.monotonic() - started))
+
+
+def _not_well(state: dict[str, Any]) -> list[str]:
+    """The nodes whose recorded verdict is not ok: they are taken first, since rebuilding them costs no quorum."""
+    resources: list[dict[str, Any]] = state.get("resources") or []
+    members = [r.get("outputs", {}) for r in resources if r["type"] == MEMBER]
+    return [outputs["node"] for outputs in members if outputs.get("verdict", "ok") != "ok"]
+
+
+def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]) -> None:
+    """Run ``pulumi up`` in a session of its own and follow its events."""
+    with tempfile.TemporaryDirectory() as folder:
+        events = Path(folder) / "events"
+        output = Path(folder) / "output"
+        environment = {
+            **stack.environment,
+            "PULUMI_DEBUG_COMMANDS": "1",  # makes the CLI take --event-log
+            "PROXMOX_SWARM_FIRST": " ".join(first),
+        }
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                stack.command("up", "--yes", "--skip-preview", "--event-log", str(events)),
+                cwd=stack.project,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        session.write_text(f"{process.pid} {leftovers.start_time(process.pid)}")
+        try:
+            _follow(process, events, progress)
+        finally:
+            leftovers.end_session(session)
+        if process.returncode != 0:
+            raise CommandError(_failure(process.returncode, progress), _tail(output))
+
+
+def _follow(process: subprocess.Popen[bytes], events: Path, progress: Progress) -> None:
+    rest = ""
+    position = 0
+    while True:
+        ended = process.poll() is not None
+        if events.exists():
+            with events.open() as log:
+                log.seek(position)
+                rest += log.read()
+                position = log.tell()
+            *lines, rest = rest.split("\n")
+            for entry in lines:
+                progress.feed(entry)
+        if ended:
+            return
+        time.sleep(POLL)
+
+
+def _failure(code: int, progress: Progress) -> str:
+    if code < 0:
+        return f"pulumi was ended by signal {-code}. Nothing needs cleaning up: run `make up` again"
+    failed = ", ".join(sorted({urn.rpartition("::")[2] for urn in progress.failed}))
+    return f"pulumi up failed{f' at {failed}' if failed else ''}. Mend the cause and run `make up` again"
+
+
+def _tail(output: Path) -> str:
+    if os.environ.get("PROXMOX_SWARM_DEBUG"):
+        return output.read_text(errors="replace")
+    wanted = ("error", "Exception")
+    lines = output.read_text(errors="replace").splitlines()
+    return "\n".join(dict.fromkeys(entry.strip() for entry in lines if any(word in entry for word in wanted)))

@@ -1,0 +1,126 @@
+"""What an ``up`` that was killed leaves behind: processes, a lock, operations it never finished, half-made machines.
+
+Killing the CLI leaves its plugins running, and they go on changing things (measured). So each ``up`` runs in a session of
+its own, whose id is written down; whatever of it still lives is ended, by id, before the next begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from proxmox_swarm.cli.errors import CommandError
+from proxmox_swarm.cli.pulumi import Stack
+from proxmox_swarm.proxmox.client import Client
+from proxmox_swarm.proxmox.ownership import Marker
+from proxmox_swarm.settings.model import Settings
+
+GENTLE_SECONDS = 3.0
+VM_TYPE = "proxmoxve:index/vmLegacy:VmLegacy"
+
+
+def end_session(record: Path) -> None:
+    """End what still runs of the session that ``record`` names, then forget it."""
+    if not record.exists():
+        return
+    session, _, started = record.read_text().partition(" ")
+    members = session_members(int(session), started)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in members:
+            _signal(pid, number)
+        limit = time.monotonic() + GENTLE_SECONDS
+        while (members := session_members(int(session), started)) and time.monotonic() < limit:
+            time.sleep(0.05)
+    if members:
+        raise CommandError(f"processes of an earlier run do not end: {members}. End them, then run this again")
+    record.unlink()
+
+
+def session_members(session: int, started: str) -> list[int]:
+    """The processes of a session that began no earlier than ``started`` (clock ticks since boot), so no reused id is met."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and int(fields[19]) >= int(started or 0) and fields[0] != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in clock ticks since boot (proc_pid_stat(5), field 22)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def release_lock(stack: Stack) -> None:
+    """Cancel the stack's lock when the process that took it is dead; refuse while it lives."""
+    for lock in stack.locks():
+        if lock.get("hostname") != socket.gethostname():
+            raise CommandError(f"stack {stack.name} is locked by process {lock.get('pid')} on {lock.get('hostname')}")
+        if _alive(int(lock["pid"])):
+            raise CommandError(
+                f"stack {stack.name} is being changed by process {lock['pid']} on this machine. Wait for it, or end it"
+            )
+        stack.run("cancel", "--yes")
+        return
+
+
+def unfinished(state: dict[str, Any]) -> list[str]:
+    """The URNs of operations that the state still calls pending."""
+    pending: list[dict[str, Any]] = state.get("pending_operations") or []
+    return [operation["resource"]["urn"] for operation in pending]
+
+
+def remove_half_made(state: dict[str, Any], settings: Settings) -> list[str]:
+    """Remove machines whose creation was never finished: made with an earlier run's settings, maybe half imported.
+
+    Only a VM that carries a claim held by this stack's own state is touched. Proxmox VE goes on with a task when its client
+    is gone, so the VM's lock is waited for first. Returns the names of what was removed.
+    """
+    pending = {urn.rpartition("::")[2] for urn in unfinished(state) if f"{VM_TYPE}::" in urn}
+    if not pending:
+        return []
+    claims = _claims(state)
+    client = Client(settings.proxmox.endpoints, insecure=settings.proxmox.insecure)
+    removed = []
+    for guest in client.guests():
+        marker = Marker.find(str(client.config(guest).get("description", "")))
+        if marker is None or marker.claim not in claims or guest.name not in pending:
+            continue
+        client.wait_unlocked(guest, timeout=settings.deadlines.boot)
+        client.destroy(guest, timeout=settings.deadlines.boot)
+        removed.append(guest.name)
+    return removed
+
+
+def _claims(state: dict[str, Any]) -> set[str]:
+    resources: list[dict[str, Any]] = state.get("resources") or []
+    return {
+        resource["outputs"]["claim"]
+        for resource in resources
+        if resource["type"] == "pulumi-python:dynamic/swarm:Claim" and "claim" in resource.get("outputs", {})
+    }
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

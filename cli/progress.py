@@ -1,0 +1,99 @@
+"""``pulumi up`` in a few lines: machines, managers, workers, each said when it is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxmox_swarm.settings.model import Settings
+
+DYNAMIC = "pulumi-python:dynamic/swarm:"
+QUIET = {"same", "read", "refresh"}
+
+
+@dataclass
+class Progress:
+    """Fed with Pulumi's engine events in the order they happen; calls ``say`` with finished lines."""
+
+    settings: Settings
+    say: Callable[[str], None]
+    started: float = field(default_factory=time.monotonic)
+    failed: list[str] = field(default_factory=list)
+    changed: int = 0
+    _done: dict[str, dict[str, str]] = field(default_factory=dict)
+    _phase_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._phase_start = self.started
+        self._waiting = [
+            ("machines", "HostState", list(self.settings.nodes)),
+            ("managers", "Member", [node.name for node in self.settings.managers]),
+            ("workers", "Member", [node.name for node in self.settings.workers]),
+        ]
+
+    def feed(self, line: str) -> None:
+        """Take one line of the event log."""
+        event = json.loads(line)
+        if finished := event.get("resOutputsEvent"):
+            self._finished(finished["metadata"])
+        elif failure := event.get("resOpFailedEvent"):
+            self.failed.append(failure["metadata"]["urn"])
+        elif diagnostic := event.get("diagnosticEvent"):
+            self._diagnostic(diagnostic)
+
+    def _finished(self, metadata: Mapping[str, Any]) -> None:
+        operation, kind = metadata["op"], metadata["type"]
+        if operation not in QUIET:
+            self.changed += 1
+        if not kind.startswith(DYNAMIC) or operation in {"delete", "delete-replaced", "discard"}:
+            return
+        name = metadata["urn"].rpartition("::")[2]
+        self._done.setdefault(kind.removeprefix(DYNAMIC), {})[name] = operation
+        while self._waiting and self._report():
+            self._waiting.pop(0)
+
+    def _report(self) -> bool:
+        phase, kind, names = self._waiting[0]
+        done = self._done.get(kind, {})
+        if not all(name in done for name in names):
+            return False
+        if any(done[name] not in QUIET for name in names):
+            self.say(line(phase, self._told(phase, names, done), time.monotonic() - self._phase_start))
+        self._phase_start = time.monotonic()
+        return True
+
+    def _told(self, phase: str, names: Iterable[str], done: Mapping[str, str]) -> str:
+        listed = list(names)
+        if phase == "machines":
+            return f"{len(listed)} of {len(listed)} booted"
+        touched = [name for name in listed if done[name] not in QUIET]
+        if phase == "workers" and len(touched) == len(listed):
+            return f"{len(listed)} of {len(listed)} joined, labelled, active"
+        words = {"create": "joined", "update": "changed", "replace": "replaced", "create-replacement": "replaced"}
+        told = {name: words.get(done[name], done[name]) for name in touched}
+        if phase == "managers" and self._done.get("Cluster", {}).get("managers") == "create" and listed[0] in told:
+            told[listed[0]] = "init"
+        return ", ".join(f"{name} {word}" for name, word in told.items())
+
+    def _diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
+        if diagnostic.get("severity") in {"error", "warning"}:
+            urn = diagnostic.get("urn", "")
+            where = f"{urn.rpartition('::')[2]}: " if urn else ""
+            self.say(f"{diagnostic['severity']}: {where}{_uncoloured(diagnostic['message']).strip()}")
+
+
+def line(phase: str, text: str, seconds: float) -> str:
+    """One line of progress: what, how far, how long."""
+    return f"{phase:<9} {text:<54} {seconds:>4.0f} s"
+
+
+def _uncoloured(text: str) -> str:
+    out, _, rest = text.partition("<{%")
+    while rest:
+        _, _, rest = rest.partition("%}>")
+        piece, _, rest = rest.partition("<{%")
+        out += piece
+    return out

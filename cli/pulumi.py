@@ -1,0 +1,103 @@
+"""Running the Pulumi CLI on one stack, and reading what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proxmox_swarm.cli.errors import CommandError
+
+LOCKS = ".pulumi/locks/organization"
+
+
+class Stack:
+    """One stack of the project in the current folder, in the backend and with the passphrase that the environment names."""
+
+    def __init__(self, name: str, project: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.project = project
+        self.environment = dict(environment)
+
+    def command(self, *words: str) -> list[str]:
+        """The command line for a subcommand on this stack, whichever stack is selected."""
+        return ["pulumi", *words, "--stack", self.name, "--non-interactive"]
+
+    def run(self, *words: str) -> str:
+        """Run a subcommand to its end and return what it printed. Raises CommandError with what it said."""
+        done = subprocess.run(
+            self.command(*words), cwd=self.project, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise CommandError(f"`pulumi {' '.join(words)}` failed on stack {self.name}", done.stderr + done.stdout)
+        return done.stdout
+
+    def exists(self) -> bool:
+        """Whether the backend has this stack."""
+        listed = subprocess.run(
+            ["pulumi", "stack", "ls", "--json", "--non-interactive"],
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if listed.returncode != 0:
+            raise CommandError("the stacks could not be listed", listed.stderr)
+        return any(entry["name"] == self.name for entry in json.loads(listed.stdout or "[]"))
+
+    def create(self) -> None:
+        """Make the stack without touching its settings file.
+
+        ``stack init`` writes the salt of its encryption into the stack's file, which is a tracked one. Made from a folder
+        that holds Pulumi.yaml alone, the salt is thrown away there; the state keeps its own copy, which the CLI uses when
+        PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER is set (measured with 3.259.0).
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(self.project / "Pulumi.yaml", folder)
+            done = subprocess.run(
+                ["pulumi", "stack", "init", self.name, "--non-interactive"],
+                cwd=folder,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise CommandError(f"stack {self.name} could not be made", done.stderr + done.stdout)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs."""
+        found: dict[str, Any] = json.loads(self.run("stack", "output", "--json"))
+        return found
+
+    def deployment(self) -> dict[str, Any]:
+        """The stack's state, secrets encrypted."""
+        exported: dict[str, Any] = json.loads(self.run("stack", "export"))
+        state: dict[str, Any] = exported.get("deployment") or {}
+        return state
+
+    def locks(self) -> list[dict[str, Any]]:
+        """Who holds the stack's lock in a backend of files: process id and host name of each."""
+        backend = self.environment.get("PULUMI_BACKEND_URL", "")
+        if not backend.startswith("file://"):
+            return []
+        folder = Path(backend.removeprefix("file://")) / LOCKS / _project_name(self.project) / self.name
+        return [json.loads(file.read_text()) for file in folder.glob("*.json")] if folder.is_dir() else []
+
+
+def _project_name(project: Path) -> str:
+    for line in (project / "Pulumi.yaml").read_text().splitlines():
+        if line.startswith("name:"):
+            return line.split(":", 1)[1].strip()
+    raise CommandError("Pulumi.yaml has no name", str(project))
+
+
+def environment() -> dict[str, str]:
+    """The environment for Pulumi: the caller's."""
+    return dict(os.environ)

@@ -1,0 +1,1 @@
+"""Component resources: the graph of a cluster, and nothing but the graph."""

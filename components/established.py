@@ -1,0 +1,19 @@
+"""Whether the cluster stood at the end of the last ``up``: the stack asks its own last outputs."""
+
+from __future__ import annotations
+
+import os
+
+import pulumi
+
+OVERRIDE = "PROXMOX_SWARM_ESTABLISHED"
+
+
+async def is_established() -> bool:
+    """True once an ``up`` has ended with a cluster. ``PROXMOX_SWARM_ESTABLISHED=0`` or ``1`` overrides."""
+    override = os.environ.get(OVERRIDE)
+    if override is not None:
+        return override not in ("", "0", "false")
+    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    details = await pulumi.StackReference("self", stack_name=name).get_output_details("clusterId")
+    return bool(details.value)

@@ -1,0 +1,67 @@
+"""What managers and workers have in common: how a declared node becomes a ``Member`` resource."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pulumi
+
+from proxmox_swarm.providers.cluster import Cluster
+from proxmox_swarm.providers.member import Member
+from proxmox_swarm.settings.model import Node, Settings
+
+#: Component types a member may hang under. A URN holds its parent's type, so a node that moves between them is aliased.
+PARENTS = ("swarm:index:ManagerQuorum", "swarm:index:WorkerPool")
+
+
+@dataclass(frozen=True)
+class NodeArgs:
+    """One node, the host key it presents, its machine's id, and the managers it can reach."""
+
+    settings: Settings
+    node: Node
+    host_key: pulumi.Output[str]
+    machine: pulumi.Output[str]
+    managers: list[dict[str, pulumi.Input[str]]]
+
+
+def make_member(
+    args: NodeArgs, parent: pulumi.ComponentResource, cluster: Cluster, after: Sequence[pulumi.Resource]
+) -> Member:
+    """A member under its quorum or pool. Destroying the cluster skips it; removing the node alone does not."""
+    settings, node = args.settings, args.node
+    return Member(
+        node.name,
+        node=node.name,
+        address=node.address,
+        user=settings.access.user,
+        host_key=args.host_key,
+        managers=args.managers,
+        cluster_id=cluster.cluster_id,
+        role=node.role,
+        availability=node.availability,
+        labels=dict(node.labels),
+        machine=args.machine,
+        hardware={"cpu": node.cpu, "memory": node.memory},
+        data_path_port=settings.cluster.data_path_port,
+        deadlines=asdict(settings.deadlines),
+        proxmox={
+            "endpoints": list(settings.proxmox.endpoints),
+            "insecure": settings.proxmox.insecure,
+            "vm_id": node.vm_id,
+        },
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=list(after),
+            deleted_with=cluster,
+            delete_before_replace=True,
+            aliases=[pulumi.Alias(parent=urn) for urn in _other_parents(node)],
+        ),
+    )
+
+
+def _other_parents(node: Node) -> list[str]:
+    mine = PARENTS[0] if node.role == "manager" else PARENTS[1]
+    prefix = f"urn:pulumi:{pulumi.get_stack()}::{pulumi.get_project()}::swarm:index:SwarmCluster"
+    return [f"{prefix}${other}::any" for other in PARENTS if other != mine]

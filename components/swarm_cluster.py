@@ -1,0 +1,175 @@
+"""``SwarmCluster``: the whole of it. Machines, quorum, workers, in one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pulumi
+import pulumi_proxmoxve as pve
+
+from proxmox_swarm.components import order
+from proxmox_swarm.components.images import HostImages
+from proxmox_swarm.components.manager_quorum import ManagerQuorum
+from proxmox_swarm.components.membership import NodeArgs
+from proxmox_swarm.components.virtual_machine import VirtualMachine, VirtualMachineArgs
+from proxmox_swarm.components.worker_pool import WorkerPool
+from proxmox_swarm.providers.first_boot import FirstBoot
+from proxmox_swarm.providers.host_state import HostState
+from proxmox_swarm.providers.member import Member
+from proxmox_swarm.settings.model import Node, Settings
+
+After = Sequence[pulumi.Resource]
+
+
+class SwarmCluster(pulumi.ComponentResource):
+    """A Docker Swarm on Proxmox VE.
+
+    ``established`` says which of two shapes the graph has. Before the cluster stands: machines in lanes, managers in
+    series, workers side by side. Afterwards: one node after the other, each back before the next is touched, in the
+    order of :func:`order.rolling` with ``first`` in front. Going from one shape to the other changes no resource.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        endpoint: str,
+        established: bool,
+        first: Sequence[str] = (),
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("swarm:index:SwarmCluster", name, None, opts)
+        self.settings = settings
+        self.members: dict[str, Member] = {}
+        self._provider = _proxmox_provider(settings, endpoint, self)
+        self._images = HostImages(settings, self._provider, self)
+        self._first_boots = {node.name: self._first_boot(node) for node in settings.nodes.values()}
+        self._managers = [self._address(node) for node in settings.managers]
+        self._machines: dict[str, VirtualMachine] = {}
+        if established:
+            self._roll(first)
+        else:
+            self._bring_up()
+        self.register_outputs({"clusterId": self.cluster.cluster_id})
+
+    @property
+    def cluster(self) -> Any:
+        """The swarm's own resource."""
+        return self._quorum.cluster
+
+    @property
+    def host_keys(self) -> dict[str, pulumi.Output[str]]:
+        """The SSH host public key of each node, by name."""
+        return {name: boot.host_public_key for name, boot in self._first_boots.items()}
+
+    def _bring_up(self) -> None:
+        nodes = self.settings.nodes
+        for name, previous in order.lanes(nodes.values(), self.settings.proxmox.parallel).items():
+            self._make_machine(nodes[name], [self._machines[previous].vm] if previous else [])
+        hosts = {name: self._set_host(node, []) for name, node in nodes.items()}
+        self._quorum = self._make_quorum([hosts[node.name] for node in self.settings.managers])
+        before: After = []
+        for node in self.settings.managers:
+            before = [self._join(node, [hosts[node.name], *before])]
+        for node in self.settings.workers:
+            self._join(node, [hosts[node.name], *before])
+
+    def _roll(self, first: Sequence[str]) -> None:
+        self._quorum = self._make_quorum([])
+        before: After = []
+        for node in order.rolling(self.settings.nodes.values(), first):
+            self._make_machine(node, before)
+            before = [self._join(node, [self._set_host(node, before), *before])]
+
+    def _first_boot(self, node: Node) -> FirstBoot:
+        access = self.settings.access
+        return FirstBoot(
+            node.name,
+            node=node.name,
+            user=access.user,
+            keys=list(access.keys),
+            generation=node.generation,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _address(self, node: Node) -> dict[str, pulumi.Input[str]]:
+        return {
+            "node": node.name,
+            "address": node.address,
+            "user": self.settings.access.user,
+            "host_key": self._first_boots[node.name].host_public_key,
+        }
+
+    def _make_machine(self, node: Node, after: After) -> None:
+        self._machines[node.name] = VirtualMachine(
+            node.name,
+            VirtualMachineArgs(
+                settings=self.settings,
+                node=node,
+                first_boot=self._first_boots[node.name],
+                provider=self._provider,
+                image=self._images.on(node.host),
+                after=after,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _set_host(self, node: Node, after: After) -> HostState:
+        settings = self.settings
+        machine = self._machines[node.name]
+        return HostState(
+            node.name,
+            node=node.name,
+            address=node.address,
+            user=settings.access.user,
+            host_key=self._first_boots[node.name].host_public_key,
+            managers=self._managers,
+            machine=machine.machine,
+            wanted={
+                "daemon": dict(settings.docker.daemon),
+                "dns_servers": list(settings.os.dns_servers),
+                "dns_search": list(settings.os.dns_search),
+                "apt_cache": settings.os.apt_cache,
+            },
+            disk={"serial": node.data.serial, "mount": node.data.mount} if node.data else None,
+            docker=settings.docker.version,
+            deadlines=asdict(settings.deadlines),
+            opts=pulumi.ResourceOptions(parent=machine, depends_on=list(after), delete_before_replace=True),
+        )
+
+    def _make_quorum(self, ready: After) -> ManagerQuorum:
+        quorum = ManagerQuorum("managers", self.settings, self._managers, ready, pulumi.ResourceOptions(parent=self))
+        self._pools = {
+            pool: WorkerPool(pool, quorum.cluster, pulumi.ResourceOptions(parent=self))
+            for pool in dict.fromkeys(node.pool for node in self.settings.workers)
+        }
+        return quorum
+
+    def _join(self, node: Node, after: After) -> Member:
+        args = NodeArgs(
+            settings=self.settings,
+            node=node,
+            host_key=self._first_boots[node.name].host_public_key,
+            machine=self._machines[node.name].machine,
+            managers=self._managers,
+        )
+        group = self._quorum if node.role == "manager" else self._pools[node.pool]
+        self.members[node.name] = group.join(args, after)
+        return self.members[node.name]
+
+
+def _proxmox_provider(settings: Settings, endpoint: str, parent: pulumi.Resource) -> pve.Provider:
+    """The Proxmox VE provider. Credentials come from PROXMOX_VE_* in the environment, so that state never holds them."""
+    addressed = [host for host in settings.proxmox.hosts.values() if host.ssh_address]
+    return pve.Provider(
+        "proxmox",
+        endpoint=endpoint,
+        insecure=settings.proxmox.insecure,
+        ssh={"nodes": [{"name": h.name, "address": h.ssh_address, "port": h.ssh_port} for h in addressed]}
+        if addressed
+        else None,
+        opts=pulumi.ResourceOptions(parent=parent),
+    )

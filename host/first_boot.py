@@ -1,0 +1,64 @@
+"""The first boot of a machine: the smallest cloud-init user-data that makes it reachable, and its host key.
+
+Everything else is a day-two setting, because user-data cannot change without replacing the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncssh
+import yaml
+
+INSTALL_AGENT = """\
+command -v qemu-ga >/dev/null && exit 0
+for attempt in 1 2 3 4 5; do
+  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends qemu-guest-agent && break
+  sleep 10
+done
+systemctl start qemu-guest-agent
+"""
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """An SSH host key: the private half in OpenSSH format, the public half as one line."""
+
+    private: str
+    public: str
+
+
+def new_host_key() -> HostKey:
+    """Make an Ed25519 host key."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    public = " ".join(key.export_public_key().decode().split()[:2])
+    return HostKey(private=key.export_private_key().decode(), public=public)
+
+
+def user_data(*, hostname: str, user: str, keys: Sequence[str], host_key: HostKey) -> str:
+    """Render the cloud-init user-data of one machine.
+
+    ``user`` logs in with ``keys`` only and has sudo without a password. The machine presents ``host_key`` and no other, so
+    that it is known before the first connection. cloud-init's documentation: modules Users and Groups, SSH, Runcmd.
+    """
+    document = {
+        "hostname": hostname,
+        "prefer_fqdn_over_hostname": False,
+        "manage_etc_hosts": "localhost",  # or sudo waits on DNS for its own host name
+        "users": [
+            {
+                "name": user,
+                "shell": "/bin/bash",
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
+                "lock_passwd": True,
+                "ssh_authorized_keys": list(keys),
+            }
+        ],
+        "disable_root": True,
+        "ssh_pwauth": False,
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": host_key.private, "ed25519_public": host_key.public},
+        "runcmd": [["sh", "-c", INSTALL_AGENT]],
+    }
+    return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=10_000)

@@ -1,0 +1,74 @@
+"""``FirstBoot``: a machine's host key and its frozen first-boot user-data."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, UpdateResult
+
+from proxmox_swarm.host.first_boot import HostKey, new_host_key, user_data
+from proxmox_swarm.providers.base import Props, Provider
+
+SECRET = ("user_data", "host_private_key")
+
+
+class FirstBootProvider(Provider):
+    """Renders once, and again only when ``generation`` changes. The host key stays, so known_hosts files stay true."""
+
+    watched = ("generation",)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Make the host key and render."""
+        return CreateResult(props["node"], _render(props, new_host_key()))
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Render anew for the next machine of this name."""
+        return UpdateResult(_render(_news, HostKey(_olds["host_private_key"], _olds["host_public_key"])))
+
+
+def _render(props: Props, key: HostKey) -> dict[str, Any]:
+    text = user_data(hostname=props["node"], user=props["user"], keys=props["keys"], host_key=key)
+    return {
+        **props,
+        "host_public_key": key.public,
+        "host_private_key": key.private,
+        "user_data": text,
+        "digest": hashlib.sha256(text.encode()).hexdigest()[:12],
+    }
+
+
+class FirstBoot(Resource, module="swarm", name="FirstBoot"):
+    """A machine's first boot. Outputs: ``host_public_key``, ``user_data`` (secret), ``digest`` of the user-data."""
+
+    host_public_key: pulumi.Output[str]
+    host_private_key: pulumi.Output[str]
+    user_data: pulumi.Output[str]
+    digest: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        node: str,
+        user: str,
+        keys: list[str],
+        generation: int,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(
+            FirstBootProvider(),
+            name,
+            {
+                "node": node,
+                "user": user,
+                "keys": keys,
+                "generation": generation,
+                "host_public_key": None,
+                "host_private_key": None,
+                "user_data": None,
+                "digest": None,
+            },
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=list(SECRET))),
+        )

@@ -1,0 +1,121 @@
+"""``HostState``: what a running node's operating system and engine are set to, day two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+
+from proxmox_swarm.host import data_disk
+from proxmox_swarm.host import state as host_state
+from proxmox_swarm.host.connection import connect, wait_for_ssh
+from proxmox_swarm.host.errors import HostError
+from proxmox_swarm.host.state import HostSpec
+from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
+from proxmox_swarm.swarm import maintenance
+
+INPUTS = ("node", "address", "user", "host_key", "managers", "machine", "wanted", "disk", "docker", "deadlines")
+CONNECT_TIMEOUT = 15.0
+
+
+class HostStateProvider(Provider):
+    """Files and services owned by name. Nothing here ever replaces a machine."""
+
+    watched = ("wanted", "disk", "machine")
+    replacing = ("machine",)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Wait until the machine can be logged in to, install the engine if it is absent, and apply."""
+        address = target(props)
+        wait_for_ssh(address, float(props["deadlines"]["boot"]))
+        with connect(address, CONNECT_TIMEOUT) as connection:
+            if props.get("disk"):
+                disk = plain(props["disk"])
+                data_disk.ensure(connection, disk["serial"], disk["mount"])
+            host_state.ensure_docker(connection, plain(props["docker"]), timeout=float(props["deadlines"]["boot"]))
+        return CreateResult(props["node"], _apply(props))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """The actual values of what is declared. A host that does not answer keeps what was last recorded."""
+        try:
+            with connect(target(props), CONNECT_TIMEOUT) as connection:
+                actual = host_state.observe(connection, _spec(props["wanted"]))
+        except HostError as error:
+            say(props["node"], f"host settings not read: {str(error).splitlines()[0]}")
+            actual = plain(props["wanted"])
+        outputs = {**props, "wanted": actual}
+        return ReadResult(id_, outputs, inputs={key: outputs[key] for key in INPUTS if key in outputs})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Apply what changed. Where dockerd must restart, the node is drained for it and activated again."""
+        return UpdateResult(_apply(_news))
+
+
+def _apply(props: Props) -> dict[str, Any]:
+    address = target(props)
+    with connect(address, CONNECT_TIMEOUT) as connection:
+        if props.get("disk"):
+            disk = plain(props["disk"])
+            data_disk.ensure(connection, disk["serial"], disk["mount"])
+        actual = host_state.apply(
+            connection,
+            _spec(props["wanted"]),
+            around_restart=lambda restart: maintenance.restart_engine(
+                address,
+                targets(props["managers"]),
+                restart,
+                drain_timeout=float(props["deadlines"]["drain"]),
+                back_timeout=float(props["deadlines"]["boot"]),
+            ),
+        )
+    say(props["node"], "host settings applied")
+    return {**props, "wanted": actual}
+
+
+def _spec(wanted: Props) -> HostSpec:
+    values = plain(wanted)
+    return HostSpec(
+        daemon=values.get("daemon") or {},
+        dns_servers=tuple(values.get("dns_servers") or ()),
+        dns_search=tuple(values.get("dns_search") or ()),
+        apt_cache=values.get("apt_cache"),
+    )
+
+
+class HostState(Resource, module="swarm", name="HostState"):
+    """A node's day-two settings. ``wanted`` holds what was found after a refresh, so that drift shows by field."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        node: str,
+        address: str,
+        user: str,
+        host_key: pulumi.Input[str],
+        managers: list[dict[str, pulumi.Input[str]]],
+        machine: pulumi.Input[str],
+        wanted: dict[str, Any],
+        disk: dict[str, Any] | None,
+        docker: str | None,
+        deadlines: dict[str, int],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(
+            HostStateProvider(),
+            name,
+            {
+                "node": node,
+                "address": address,
+                "user": user,
+                "host_key": host_key,
+                "managers": managers,
+                "machine": machine,
+                "wanted": wanted,
+                "disk": disk,
+                "docker": docker,
+                "deadlines": deadlines,
+            },
+            opts,
+        )

@@ -1,0 +1,203 @@
+"""``Member``: one node's membership of the swarm, for the whole of its life."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+
+from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
+from proxmox_swarm.proxmox.client import Client, ProxmoxError
+from proxmox_swarm.swarm import maintenance, membership
+from proxmox_swarm.swarm.membership import MemberSpec, MemberState
+
+INPUTS = (
+    "node",
+    "address",
+    "user",
+    "host_key",
+    "managers",
+    "cluster_id",
+    "role",
+    "availability",
+    "labels",
+    "machine",
+    "hardware",
+    "data_path_port",
+    "deadlines",
+    "proxmox",
+    "verdict",
+)
+
+
+class MemberProvider(Provider):
+    """Joins, adopts, changes in place, and leaves in good order.
+
+    ``machine`` is the VM's id: unknown exactly when the VM is being replaced, and then so is the member.
+    ``hardware`` is what a running VM takes over only by a power cycle, which happens here, with the node drained.
+    """
+
+    watched = ("role", "availability", "labels", "verdict", "machine", "hardware", "managers")
+    replacing = ("machine",)
+
+    def create(self, props: dict[str, Any]) -> CreateResult:
+        """Join with a token fetched at this moment, or adopt a node that is in this swarm already."""
+        state = membership.join_or_adopt(
+            _spec(props),
+            targets(props["managers"]),
+            props["cluster_id"],
+            join_timeout=_deadline(props, "join"),
+            role_timeout=_deadline(props, "role"),
+        )
+        say(props["node"], f"{state.role} {state.availability}")
+        return CreateResult(props["node"], _outputs(props, state))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """A verdict on the member. A host that does not answer is a verdict too, and never 'gone'."""
+        state = membership.observe(
+            _spec(props), targets(props["managers"]), props["cluster_id"], props["node_id"], last=_state(props)
+        )
+        outputs = _outputs(props, state)
+        return ReadResult(id_, outputs, inputs={key: outputs[key] for key in INPUTS})
+
+    def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
+        """Bring the member to what is declared, in place, whatever became of it."""
+        spec = _spec(_news)
+        managers = targets(_news["managers"])
+        if plain(_olds.get("hardware")) != plain(_news["hardware"]):
+            say(spec.target.node, "power cycle: drain, off, on, activate")
+            maintenance.with_node_out(
+                spec,
+                managers,
+                _news["cluster_id"],
+                lambda: _power_cycle(_news),
+                drain_timeout=_deadline(_news, "drain"),
+                back_timeout=_deadline(_news, "boot"),
+            )
+        state = membership.converge(
+            spec,
+            managers,
+            _news["cluster_id"],
+            _state(_olds),
+            join_timeout=_deadline(_news, "join"),
+            role_timeout=_deadline(_news, "role"),
+        )
+        return UpdateResult(_outputs(_news, state))
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        """Drain, wait for its tasks, demote, leave, remove; every step can be taken again after a kill."""
+        say(_props["node"], "drain, leave")
+        membership.remove(
+            _spec(_props),
+            targets(_props["managers"]),
+            _props["cluster_id"],
+            _props["node_id"],
+            drain_timeout=_deadline(_props, "drain"),
+            role_timeout=_deadline(_props, "role"),
+        )
+
+
+def _spec(props: Props) -> MemberSpec:
+    return MemberSpec(
+        target=target(props),
+        role=props["role"],
+        availability=props["availability"],
+        labels=dict(props["labels"]),
+        data_path_port=int(props["data_path_port"]),
+    )
+
+
+def _state(props: Props) -> MemberState:
+    return MemberState(
+        verdict=props["verdict"],
+        detail=props.get("detail") or "",
+        node_id=props["node_id"],
+        role=props["role"],
+        availability=props["availability"],
+        labels=dict(props["labels"]),
+    )
+
+
+def _outputs(props: Props, state: MemberState) -> dict[str, Any]:
+    return {
+        **props,
+        "verdict": state.verdict,
+        "detail": state.detail,
+        "node_id": state.node_id,
+        "role": state.role,
+        "availability": state.availability,
+        "labels": dict(state.labels),
+    }
+
+
+def _deadline(props: Props, name: str) -> float:
+    return float(props["deadlines"][name])
+
+
+def _power_cycle(props: Props) -> None:
+    api = props["proxmox"]
+    client = Client(api["endpoints"], insecure=bool(api["insecure"]))
+    vm_id = int(api["vm_id"])
+    guest = next((g for g in client.guests() if g.vm_id == vm_id), None)
+    if guest is None:
+        raise ProxmoxError(
+            f"{props['node']}: VM {vm_id} is not on Proxmox VE any more; run `pulumi refresh`, then `up`"
+        )
+    client.power_cycle(guest, timeout=_deadline(props, "boot"))
+
+
+class Member(Resource, module="swarm", name="Member"):
+    """A node of the swarm. Outputs: ``node_id`` (the engine's), ``verdict`` with ``detail``, and what was found."""
+
+    node_id: pulumi.Output[str]
+    verdict: pulumi.Output[str]
+    detail: pulumi.Output[str]
+    role: pulumi.Output[str]
+    availability: pulumi.Output[str]
+    labels: pulumi.Output[dict[str, str]]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        node: str,
+        address: str,
+        user: str,
+        host_key: pulumi.Input[str],
+        managers: list[dict[str, pulumi.Input[str]]],
+        cluster_id: pulumi.Input[str],
+        role: str,
+        availability: str,
+        labels: dict[str, str],
+        machine: pulumi.Input[str],
+        hardware: dict[str, Any],
+        data_path_port: int,
+        deadlines: dict[str, int],
+        proxmox: dict[str, Any],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(
+            MemberProvider(),
+            name,
+            {
+                "node": node,
+                "address": address,
+                "user": user,
+                "host_key": host_key,
+                "managers": managers,
+                "cluster_id": cluster_id,
+                "role": role,
+                "availability": availability,
+                "labels": labels,
+                "machine": machine,
+                "hardware": hardware,
+                "data_path_port": data_path_port,
+                "deadlines": deadlines,
+                "proxmox": proxmox,
+                "verdict": "ok",
+                "detail": None,
+                "node_id": None,
+            },
+            opts,
+        )
