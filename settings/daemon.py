@@ -132,7 +132,7 @@ def _unknown(name: str, path: Path) -> Iterator[Problem]:
             None,
             "dockerd does not know this key and would not start",
             "the keys of daemon.json",
-            f"did you mean {close[0]}?",
+            f"Did you mean {close[0]}?",
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 Segment = str | int
 Path = tuple[Segment, ...]
 
-_PLAIN_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _API_TOKEN = re.compile(r"\S+@\S+!\S+=")
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]+@")
 # The second text is how the base64 body of an OpenSSH private key starts.
@@ -66,7 +66,7 @@ def render(path: Path, project: str = "") -> str:
     for segment in path:
         if isinstance(segment, int):
             text += f"[{segment}]"
-        elif _PLAIN_KEY.match(segment):
+        elif _PLAIN_KEY.fullmatch(segment):
             text += f".{segment}" if text else segment
         else:
             text += f"[{json.dumps(segment, ensure_ascii=False)}]"
@@ -83,7 +83,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, or nothing when none is close."""
     by_fold = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), by_fold, n=1, cutoff=0.6)
-    return f"did you mean {by_fold[close[0]]}?" if close else ""
+    return f"Did you mean {by_fold[close[0]]}?" if close else ""
 
 
 def listed(names: Sequence[str] | Iterable[str]) -> str:

@@ -1,0 +1,235 @@
+"""Settings of what runs on the machines, as written: access, operating system, Docker, the swarm, deadlines, guards."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from proxmox_swarm.settings.schema_types import (
+    DURATION,
+    LABELS,
+    Address,
+    Domain,
+    Duration,
+    Keys,
+    Labels,
+    SshKey,
+    Subnets,
+    Url,
+    User,
+    Version,
+    key,
+)
+
+
+class Access(Keys):
+    """`access`: who may log in to the nodes."""
+
+    user: User = key(
+        "The account on every node: no password, sudo without one.",
+        "a Linux user name other than root: lower-case letters, digits, `_`, `-`, up to 32 characters",
+        default="ansible",
+        example="ansible",
+    )
+    keys: list[SshKey] = key(
+        "SSH public keys of those who may log in.",
+        "a list of OpenSSH public keys, at least one: ssh-ed25519, ecdsa, sk- keys, ssh-rsa of 2048 bits or more",
+        example="['ssh-ed25519 AAAAC3… me@desk']",
+        min_length=1,
+    )
+
+
+class Dns(Keys):
+    """`os.dns`: name resolution on the nodes."""
+
+    servers: list[Address] = key(
+        "Name servers in the order they are asked.",
+        "a list of one to three IP addresses, each once (the resolver of glibc reads no more)",
+        example="[192.168.2.4, 192.168.4.5]",
+        min_length=1,
+        max_length=3,
+    )
+    search: list[Domain] = key(
+        "Domains added to short names.", "a list of domain names", default=list, example="[example.org]"
+    )
+
+
+class AptCache(Keys):
+    """`os.aptCache`: a proxy for Debian packages."""
+
+    url: Url = key("The proxy's address.", "an http or https URL", example="http://apt-cacher.example.org:3142")
+
+
+class Os(Keys):
+    """`os`: settings of every node's operating system. They may change at any time and replace no machine."""
+
+    dns: Dns = key(
+        "Name resolution.",
+        "a mapping with servers and search",
+        default=None,
+        example="{servers: [192.168.2.4]}",
+        otherwise="the image's own",
+    )
+    apt_cache: AptCache = key(
+        "A proxy for Debian packages.",
+        "a mapping with url",
+        default=None,
+        example="{url: 'http://apt-cacher.example.org:3142'}",
+        otherwise="no proxy",
+    )
+
+
+class Docker(Keys):
+    """`docker`: the engine on every node."""
+
+    daemon: dict[str, Any] = key(
+        "`daemon.json`, added to the defaults: log driver json-file with 3 files of 100m, storage driver overlay2. "
+        "Keys that break a swarm are refused, `live-restore` first of all.",
+        "a mapping of keys of Docker's daemon.json",
+        default=dict,
+        example="{default-address-pools: [{base: 172.20.0.0/16, size: 24}]}",
+        otherwise="the defaults",
+    )
+    version: Version = key(
+        "The package version to install where the image has no Docker.",
+        'a Debian package version as text, in quotes, such as "5:29.8.2-1~debian.13~trixie"',
+        default=None,
+        example='"26.1.5+dfsg1-9"',
+        otherwise="the newest the package source has",
+    )
+
+
+class Cluster(Keys):
+    """`cluster`: settings of the swarm itself. The first three are fixed when the swarm is made."""
+
+    address_pool: Subnets = key(
+        "Where overlay networks take their subnets from. Fixed at init.",
+        "an IPv4 subnet or a list of them, not overlapping each other, `networks` or Docker's own pools",
+        default=None,
+        example="10.201.0.0/16",
+        otherwise="10.0.0.0/8, as the engine has it",
+    )
+    subnet_size: int = key(
+        "Prefix length of each overlay network. Fixed at init.",
+        "a whole number from the pool's prefix length to 29",
+        default=24,
+        example="24",
+        le=29,
+        ge=8,
+    )
+    data_path_port: int = key(
+        "UDP port of overlay traffic. Fixed at init.",
+        "a whole number, 1024 to 49151",
+        default=4789,
+        example="7789",
+        ge=1024,
+        le=49151,
+    )
+    election_tick: int = key(
+        "Raft ticks (of a second) without a leader before an election.",
+        "a whole number above heartbeatTick, up to 1000",
+        default=None,
+        example="10",
+        otherwise="the engine's, 10",
+        ge=1,
+        le=1000,
+    )
+    heartbeat_tick: int = key(
+        "Raft ticks between the leader's heartbeats.",
+        "a whole number, 1 to 100",
+        default=None,
+        example="1",
+        otherwise="the engine's, 1",
+        ge=1,
+        le=100,
+    )
+    snapshot_interval: int = key(
+        "Raft log entries between snapshots.",
+        "a whole number, 1 or more",
+        default=None,
+        example="10000",
+        otherwise="the engine's, 10000",
+        ge=1,
+    )
+    keep_old_snapshots: int = key(
+        "Old snapshots to keep.",
+        "a whole number, 0 or more",
+        default=None,
+        example="0",
+        otherwise="the engine's, 0",
+        ge=0,
+    )
+    task_history: int = key(
+        "Finished tasks kept for each replica.",
+        "a whole number, 0 or more",
+        default=None,
+        example="5",
+        otherwise="the engine's, 5",
+        ge=0,
+    )
+    certificate_expiry: Duration = key(
+        "How long a node's certificate is valid; renewed before.",
+        f"1h or more: {DURATION}",
+        default=None,
+        example="90d",
+        otherwise="the engine's, 90d",
+        ge=3600,
+    )
+    dispatcher_heartbeat: Duration = key(
+        "How often a node reports; about three missed reports and it is down.",
+        DURATION,
+        default=None,
+        example="5s",
+        otherwise="the engine's, 5s",
+        le=3600,
+    )
+    labels: Labels = key("Labels of the swarm.", LABELS, default=dict, example="{environment: production}")
+    undeclared: Literal["report", "remove"] = key(
+        "What to do about nodes in the swarm that nobody declared.",
+        "report or remove",
+        default="report",
+        example="report",
+    )
+
+
+class Deadlines(Keys):
+    """`deadlines`: how long each wait may take before it is an error."""
+
+    boot: Duration = key(
+        "From the machine's start to SSH and Docker answering.",
+        DURATION,
+        default=300,
+        example="5m",
+        otherwise="5m",
+        le=86400,
+    )
+    join: Duration = key(
+        "For a node to be in the swarm and ready.", DURATION, default=120, example="2m", otherwise="2m", le=86400
+    )
+    drain: Duration = key(
+        "For a node's tasks to stop and their services to be whole elsewhere.",
+        DURATION,
+        default=600,
+        example="10m",
+        otherwise="10m",
+        le=86400,
+    )
+    role: Duration = key(
+        "For a promotion or demotion to be done.", DURATION, default=120, example="2m", otherwise="2m", le=86400
+    )
+
+
+class Guards(Keys):
+    """`guards`: words that say a risk is meant."""
+
+    even_managers: bool = key(
+        "Allow an even number of managers: it tolerates no more failures than one manager fewer.",
+        "true or false",
+        default=False,
+        example="true",
+    )
+    managers_on_one_host: bool = key(
+        "Allow that the loss of one Proxmox VE host loses the quorum, as where there is one host only.",
+        "true or false",
+        default=False,
+        example="true",
+    )
