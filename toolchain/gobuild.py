@@ -18,6 +18,9 @@ OLDEST_GO = (1, 21)
 BUILD_DEADLINE = 5400.0
 """Seconds for one program. The largest takes 4 minutes on two cores; a slow network and one core need more."""
 
+REPORT_EVERY = 5.0
+"""Seconds between two lines of progress."""
+
 USUAL_PLACES = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go", "/usr/lib/go-*/bin/go", "~/go/bin/go", "~/sdk/go*/bin/go")
 
 _ENVIRONMENT = {
@@ -113,6 +116,7 @@ def build(program: GoProgram, target: Path, report: Report) -> None:
         env=_ENVIRONMENT,
         deadline=BUILD_DEADLINE,
         on_error_line=on_line,
+        every=REPORT_EVERY,
         tick=lambda elapsed: report(f"{program.name}: fetching Go modules, {downloaded} so far ({elapsed:.0f} s)"),
     )
     total = len(packages.splitlines())
@@ -126,6 +130,7 @@ def build(program: GoProgram, target: Path, report: Report) -> None:
         env=_ENVIRONMENT,
         deadline=BUILD_DEADLINE,
         on_error_line=on_line,
+        every=REPORT_EVERY,
         tick=lambda elapsed: report(
             f"{program.name}: compiling and linking, {compiled} of up to {total} packages ({elapsed:.0f} s)"
         ),
