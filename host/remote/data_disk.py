@@ -1,0 +1,89 @@
+"""Mount the disk that carries a given serial number, and make it a file system if it is blank.
+
+``args``: ``serial``, ``mount``, ``timeout`` (seconds to wait for the disk). Result: ``device``, ``formatted``.
+"""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+BY_ID = Path("/dev/disk/by-id")
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a program, keep what it says."""
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+
+
+def must(*argv: str) -> str:
+    """Run a program that has to succeed."""
+    result = run(*argv)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(argv)}: {(result.stderr or result.stdout).strip()}")
+    return result.stdout.strip()
+
+
+def find(serial: str, timeout: float) -> Path:
+    """The whole disk with this serial. udev names it ``scsi-0QEMU_QEMU_HARDDISK_SERIAL`` or ``virtio-SERIAL``."""
+    end = time.monotonic() + timeout
+    while True:
+        names = sorted(BY_ID.glob("*")) if BY_ID.is_dir() else []
+        for path in names:
+            if path.name == serial or path.name.endswith((f"_{serial}", f"-{serial}")):
+                return path
+        if time.monotonic() > end:
+            raise SystemExit(
+                f"no disk with serial {serial}; /dev/disk/by-id has {[p.name for p in names] or 'nothing'}"
+            )
+        time.sleep(0.2)
+
+
+def format_if_blank(device: Path) -> bool:
+    """ext4 on a disk that holds nothing at all. Anything that is not blank and not ext4 or xfs is refused."""
+    # -p looks at the disk itself, not at blkid's cache; 2 means that it found nothing.
+    result = run("blkid", "-p", "-o", "export", str(device))
+    if result.returncode == 2:
+        must("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1", str(device))
+        return True
+    found = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+    if found.get("TYPE") not in ("ext4", "xfs"):
+        raise SystemExit(
+            f"{device} holds {found.get('TYPE') or found.get('PTTYPE') or result.stderr.strip()}: not touched"
+        )
+    return False
+
+
+def main(args: dict[str, Any]) -> dict[str, Any]:
+    """Have the disk mounted now and at each boot, before dockerd starts."""
+    mount = args["mount"].rstrip("/")
+    device = find(args["serial"], args["timeout"])
+    unit = must("systemd-escape", "--path", "--suffix=mount", mount)
+    source = run("findmnt", "-n", "-o", "SOURCE", "--mountpoint", mount).stdout.strip()
+    formatted = False
+    if source and Path(source).resolve() != device.resolve():
+        raise SystemExit(f"{mount} is mounted from {source}, not from {device}")
+    if not source:
+        formatted = format_if_blank(device)
+    text = (
+        "# Managed by proxmox-swarm\n[Unit]\nBefore=docker.service\n"
+        f"[Mount]\nWhat={device}\nWhere={mount}\nOptions=defaults,noatime\n"
+        "[Install]\nWantedBy=local-fs.target\n"
+    )
+    # Without the mount dockerd would put volumes on the root disk, where they die with the machine.
+    guard = f"# Managed by proxmox-swarm\n[Unit]\nRequiresMountsFor={mount}\n"
+    changed = False
+    for path, content in (
+        (Path("/etc/systemd/system") / unit, text),
+        (Path("/etc/systemd/system/docker.service.d/50-proxmox-swarm-data.conf"), guard),
+    ):
+        if not path.exists() or path.read_text() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            changed = True
+    Path(mount).mkdir(parents=True, exist_ok=True)
+    if changed:
+        must("systemctl", "daemon-reload")
+    if changed or not source:
+        must("systemctl", "enable", "--now", unit)
+    return {"device": str(device), "formatted": formatted}

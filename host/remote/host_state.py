@@ -1,0 +1,170 @@
+"""Read, and where asked change, the files and services of this host that HostState owns.
+
+``args``: ``paths`` to read; and for a change ``files`` {path: [text or null (delete), mode]}, ``resolved`` and ``resolv``
+(texts of the two ways to set name servers, or null), ``daemon`` (text of daemon.json), ``reloadable`` (its keys that
+dockerd takes over on SIGHUP), ``may_restart`` (whether dockerd may be restarted now), ``timeout`` of a restart.
+
+Result: ``files`` {path: text or null}, ``resolved`` (systemd-resolved runs), ``pending`` (dockerd has yet to load its
+file), and of a change ``restart_needed`` (nothing done about daemon.json yet) or ``refused`` (why dockerd did not take it;
+the old file is in place and dockerd runs with it).
+"""
+
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+DAEMON = Path("/etc/docker/daemon.json")
+PENDING = Path("/run/proxmox-swarm-dockerd-restart-pending")
+RESOLVED = Path("/etc/systemd/resolved.conf.d/50-proxmox-swarm.conf")
+RESOLV = Path("/etc/resolv.conf")
+RESOLV_BEFORE = Path("/etc/resolv.conf.before-proxmox-swarm")
+
+
+def run(*argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a program, keep what it says."""
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def read(path: Path) -> str | None:
+    """A file's text, or None."""
+    try:
+        return path.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write(path: Path, text: str | None, mode: int = 0o644) -> bool:
+    """Make a file be like this (None: absent), whole or not at all; whether that changed anything."""
+    if read(path) == text and (text is None or (not path.is_symlink() and path.stat().st_mode & 0o777 == mode)):
+        return False
+    if text is None:
+        path.unlink()
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".proxmox-swarm-new")
+    new.write_text(text)
+    new.chmod(mode)
+    new.replace(path)
+    return True
+
+
+def resolved_runs() -> bool:
+    """Whether systemd-resolved answers names here."""
+    return run("systemctl", "is-active", "--quiet", "systemd-resolved").returncode == 0
+
+
+def set_names(resolved: str | None, resolv: str | None, running: bool) -> None:
+    """Name servers, in the way this host uses."""
+    if running:
+        if write(RESOLVED, resolved):
+            run("systemctl", "restart", "systemd-resolved")
+        return
+    if resolv is None:
+        if RESOLV_BEFORE.exists():
+            RESOLV_BEFORE.replace(RESOLV)
+        return
+    if not RESOLV_BEFORE.exists():
+        write(RESOLV_BEFORE, read(RESOLV) or "")
+    write(RESOLV, resolv)
+
+
+def parsed(text: str | None) -> Any:
+    """daemon.json as an object; something that equals nothing else when it is broken."""
+    try:
+        return json.loads(text) if text and text.strip() else {}
+    except ValueError:
+        return {"": text}
+
+
+def answers(deadline: float) -> bool:
+    """Whether dockerd answers a ping on its socket before the deadline (monotonic seconds)."""
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect("/var/run/docker.sock")
+                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                if b" 200 " in connection.recv(100):
+                    return True
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+
+
+def restart(timeout: float) -> str | None:
+    """Restart dockerd and wait until it answers; what it said when it did not."""
+    run("systemctl", "reset-failed", "docker.service", "docker.socket")
+    deadline = time.monotonic() + timeout
+    try:
+        result = run("systemctl", "restart", "docker.service", timeout=timeout)
+        if result.returncode == 0 and answers(deadline):
+            return None
+    except subprocess.TimeoutExpired:
+        pass
+    said = run("journalctl", "-u", "docker.service", "-n", "15", "--no-pager", "-o", "cat").stdout
+    lines = [line for line in said.splitlines() if "level=" not in line or "level=err" in line or "level=fatal" in line]
+    return "\n".join(lines[-8:]) or f"not running after {timeout:.0f} s"
+
+
+def invalid(text: str) -> str | None:
+    """What dockerd has against this configuration. Engines before 23.0 cannot say."""
+    if not Path("/usr/bin/dockerd").exists():
+        return None
+    trial = DAEMON.with_name("daemon.json.proxmox-swarm-trial")
+    write(trial, text)
+    try:
+        result = run("/usr/bin/dockerd", "--validate", f"--config-file={trial}")
+    finally:
+        trial.unlink()
+    said = (result.stderr or result.stdout).strip()
+    return None if result.returncode == 0 or "unknown flag" in said else said or "dockerd --validate failed"
+
+
+def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
+    """Bring daemon.json to its wanted content and dockerd to load it."""
+    old = read(DAEMON)
+    before, wanted = parsed(old), parsed(args["daemon"])
+    if before == wanted and not PENDING.exists():
+        return {}
+    if problem := invalid(args["daemon"]):
+        return {"refused": problem}
+    changed = {key for key in {*before, *wanted} if before.get(key) != wanted.get(key)}
+    state = run("systemctl", "is-active", "docker.service").stdout.strip()
+    if state == "active" and not PENDING.exists() and changed <= set(args["reloadable"]):
+        write(DAEMON, args["daemon"])
+        run("systemctl", "reload", "docker.service")
+        return {}
+    if not Path("/usr/bin/dockerd").exists():
+        write(DAEMON, args["daemon"])
+        return {}
+    if state == "active" and not args["may_restart"]:
+        return {"restart_needed": True}
+    # The mark outlives a kill of this program between the two steps; a reboot removes it and loads the file.
+    PENDING.touch()
+    write(DAEMON, args["daemon"])
+    problem = restart(args["timeout"])
+    if problem is None:
+        PENDING.unlink(missing_ok=True)
+        return {}
+    write(DAEMON, old)
+    again = restart(args["timeout"])
+    PENDING.unlink(missing_ok=True)
+    return {"refused": problem + (f"\nand with the old file put back: {again}" if again else "")}
+
+
+def main(args: dict[str, Any]) -> dict[str, Any]:
+    """Change what ``args`` asks for, if anything, and report how things are."""
+    running = resolved_runs()
+    outcome: dict[str, Any] = {}
+    if "files" in args:
+        for path, (text, mode) in args["files"].items():
+            write(Path(path), text, mode)
+        set_names(args["resolved"], args["resolv"], running)
+        outcome = set_daemon(args)
+    files = {path: read(Path(path)) for path in args["paths"]}
+    return {**outcome, "files": files, "resolved": running, "pending": PENDING.exists()}

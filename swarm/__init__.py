@@ -1,0 +1,1 @@
+"""The domain of Docker Swarm: engine, membership, quorum, settings of the cluster. No Pulumi in here."""

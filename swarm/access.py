@@ -1,0 +1,62 @@
+"""The domain's way to the nodes. Tests put a world of their own in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from proxmox_swarm.host.connection import connect
+from proxmox_swarm.host.deadline import SYSTEM_CLOCK, Clock
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm import engine, ports
+from proxmox_swarm.swarm.engine import EngineApi
+
+CONNECT_TIMEOUT = 20.0
+
+
+class Access(Protocol):
+    """Engines, the little that is read from their hosts, and the time."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of all deadlines."""
+
+    def engine(self, target: Target) -> EngineApi:
+        """The engine of a host. Does not connect yet."""
+
+    def cluster_on_disk(self, target: Target, root: str) -> str:
+        """The id of the swarm that the host's node certificate is for; "" without one. Raises HostError."""
+
+    def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
+        """Each port that does not get through, in words. Raises HostError."""
+
+
+@dataclass(frozen=True)
+class SshAccess:
+    """The real thing."""
+
+    clock: Clock = SYSTEM_CLOCK
+
+    def engine(self, target: Target) -> EngineApi:
+        """The engine of a host. Does not connect yet."""
+        return engine.engine(target)
+
+    def cluster_on_disk(self, target: Target, root: str) -> str:
+        """The organisation in the node certificate's subject is the cluster's id (swarmkit ca/certificates.go)."""
+        with connect(target, CONNECT_TIMEOUT) as connection:
+            data = connection.read_file(f"{root}/swarm/certificates/swarm-node.crt")
+        if not data:
+            return ""
+        names = x509.load_pem_x509_certificate(data).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        return str(names[0].value) if names else ""
+
+    def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
+        """See :func:`proxmox_swarm.swarm.ports.closed`."""
+        return ports.closed(joiner, manager, peers, spec)
+
+
+SSH: Access = SshAccess()

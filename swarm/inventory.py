@@ -1,0 +1,70 @@
+"""The swarm's own list of nodes, for status and outputs, and the members in it that nobody declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.managers import find_manager
+from proxmox_swarm.swarm.quorum import Quorum
+from proxmox_swarm.swarm.retry import persist
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """One node as the swarm has it. ``reachability`` is empty for workers."""
+
+    node_id: str
+    hostname: str
+    address: str
+    role: str
+    availability: str
+    state: str
+    reachability: str
+    leader: bool
+    engine_version: str
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All nodes of a swarm and the state of its quorum."""
+
+    cluster_id: str
+    quorum: Quorum
+    nodes: tuple[NodeEntry, ...]
+
+    def undeclared(self, addresses: Iterable[str]) -> tuple[NodeEntry, ...]:
+        """Nodes at none of the declared addresses, and all but the newest of several at one: ghosts."""
+        declared = set(addresses)
+        live = {n.address: n.node_id for n in sorted(self.nodes, key=lambda n: n.state == "ready")}
+        return tuple(n for n in self.nodes if n.address not in declared or live[n.address] != n.node_id)
+
+
+def read_inventory(
+    managers: Sequence[Target], cluster_id: str, *, patience: float = 10, access: Access = SSH
+) -> Inventory:
+    """The nodes, sorted by host name, from any manager that answers. Raises NoManager, EngineError."""
+    limit = Deadline.after(patience, access.clock)
+    manager = find_manager(access, managers, cluster_id, limit)
+    found = persist(manager.engine.nodes, limit)
+    entries = [
+        NodeEntry(
+            node_id=node["ID"],
+            hostname=nodes.hostname_of(node),
+            address=nodes.address_of(node),
+            role=nodes.role_of(node),
+            availability=nodes.availability_of(node),
+            state=nodes.state_of(node),
+            reachability=(node.get("ManagerStatus") or {}).get("Reachability") or "",
+            leader=bool((node.get("ManagerStatus") or {}).get("Leader")),
+            engine_version=((node.get("Description") or {}).get("Engine") or {}).get("EngineVersion") or "",
+            labels=nodes.labels_of(node),
+        )
+        for node in found
+    ]
+    return Inventory(cluster_id, nodes.quorum_of(found), tuple(sorted(entries, key=lambda n: n.hostname)))

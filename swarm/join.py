@@ -1,0 +1,297 @@
+"""A node becomes a member, from whatever state it is in; a node that is one already is adopted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.errors import AuthenticationFailed, HostKeyMismatch
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.engine import EngineApi, Json
+from proxmox_swarm.swarm.errors import (
+    EngineError,
+    Failure,
+    ForeignSwarm,
+    HostError,
+    JoinFailed,
+    PortsClosed,
+    SwarmError,
+    SwarmLocked,
+)
+from proxmox_swarm.swarm.local import LocalSwarm, local_swarm, with_port
+from proxmox_swarm.swarm.lock import cluster_lock
+from proxmox_swarm.swarm.managers import Manager, find_manager
+from proxmox_swarm.swarm.member import MemberSpec, MemberState
+from proxmox_swarm.swarm.ports import MANAGEMENT, PortSpec
+from proxmox_swarm.swarm.removal import drop_node
+from proxmox_swarm.swarm.retry import Retry, classify
+from proxmox_swarm.swarm.roles import await_manager, demote, promote
+from proxmox_swarm.swarm.tokens import join_token
+
+#: An engine that failed starts its swarm part again with a back-off of up to 30 s; shorter troubles pass by themselves.
+ERROR_PATIENCE = 10.0
+
+
+def join_or_adopt(
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    *,
+    join_timeout: float,
+    role_timeout: float,
+    former_id: str = "",
+    access: Access = SSH,
+) -> MemberState:
+    """Bring a node into swarm ``cluster_id`` and to its declared role, labels and availability, whatever it is now.
+
+    A node that is in it is adopted. One that the swarm has forgotten leaves and joins again. One in another swarm is
+    refused with that swarm's id. Node objects that an earlier machine left behind at this address are removed first;
+    ``former_id`` names one more. It joins drained; the declared availability follows with its labels.
+
+    Raises ForeignSwarm, SwarmLocked, PortsClosed, JoinFailed, NoManager, QuorumAtRisk, RoleTimeout, EngineError, HostError.
+    """
+    limit = Deadline.after(join_timeout, access.clock)
+    engine = access.engine(spec.target)
+    others = [target for target in managers if target.address != spec.target.address]
+    local = _settled(engine, spec.target, limit)
+    if local.state == "locked":
+        raise SwarmLocked(
+            "joining the swarm",
+            where=str(spec.target),
+            came_back="its swarm state is locked",
+            do_now="Unlock it with `docker swarm unlock` there, then run again.",
+        )
+    if local.state != "inactive":
+        known = _standing(access, spec, managers, cluster_id, local, limit)
+        if known is not None and local.state == "active":
+            manager, node = known
+            return _converge(access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id)
+        if known is not None:
+            drop_node(access, others, known[1], cluster_id, limit, surely_dead=False)
+        _leave(engine, spec.target, limit)
+    guard = cluster_lock(cluster_id, f"joining {spec.target}", limit) if spec.role == "manager" else nullcontext()
+    with guard:
+        manager = find_manager(access, others, cluster_id, limit)
+        _clear_way(access, spec, others, manager, cluster_id, former_id, limit)
+        local = _join(access, engine, spec, manager, limit)
+        return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
+
+
+def _settled(engine: EngineApi, target: Target, limit: Deadline) -> LocalSwarm:
+    """The engine's place, once dockerd answers and is neither starting nor, for a while, in trouble."""
+    last: list[Any] = [None]
+    patience = Deadline.after(min(ERROR_PATIENCE, limit.left), limit.clock)
+
+    def ask() -> LocalSwarm | None:
+        try:
+            local = local_swarm(engine.info())
+        except (AuthenticationFailed, HostKeyMismatch):
+            raise
+        except Failure as error:
+            last[0] = error
+            return None
+        last[0] = local
+        if local.state == "pending" or (local.state == "error" and not patience.over):
+            return None
+        return local
+
+    found = limit.poll(ask)
+    if found is not None:
+        return found
+    if isinstance(last[0], LocalSwarm):
+        return last[0]
+    raise last[0]
+
+
+def _standing(
+    access: Access, spec: MemberSpec, managers: Sequence[Target], cluster_id: str, local: LocalSwarm, limit: Deadline
+) -> tuple[Manager, Json] | None:
+    """The node's object in the declared swarm; None when it has none there. Raises ForeignSwarm."""
+    theirs = local.cluster_id or access.cluster_on_disk(spec.target, local.root)
+    if theirs and theirs != cluster_id:
+        raise foreign(spec.target, theirs, cluster_id, local)
+    manager = find_manager(access, managers, cluster_id, limit)
+    node = nodes.get(manager.engine, local.node_id, limit) if local.node_id else None
+    return (manager, node) if node is not None else None
+
+
+def foreign(target: Target, theirs: str, ours: str, local: LocalSwarm) -> ForeignSwarm:
+    """The error for a node that is in another swarm."""
+    role = "manager" if local.control else "worker"
+    at = f", whose managers are at {', '.join(local.managers)}" if local.managers else ""
+    return ForeignSwarm(
+        f"joining swarm {ours}",
+        where=str(target),
+        came_back=f"it is a {role} of swarm {theirs}{at}",
+        do_now="Take it out of that swarm there first, or out of these settings: nothing was changed.",
+    )
+
+
+def _leave(engine: EngineApi, target: Target, limit: Deadline) -> None:
+    """Forget a membership that the swarm does not know (any more)."""
+    try:
+        engine.swarm_leave(force=True)
+    except EngineError as error:
+        if "not part of a swarm" not in error.message:
+            raise
+    if limit.poll(lambda: True if local_swarm(engine.info()).state == "inactive" else None) is None:
+        raise SwarmError(
+            "leaving a swarm that forgot it", where=str(target), came_back="still not out", do_now="Run again."
+        )
+
+
+def _clear_way(
+    access: Access,
+    spec: MemberSpec,
+    known: Sequence[Target],
+    manager: Manager,
+    cluster_id: str,
+    former_id: str,
+    limit: Deadline,
+) -> None:
+    """Remove what earlier machines left at this address: our engine is in no swarm, so none of it is alive.
+
+    A manager's ghost would stay in raft and pass for reachable once this machine answers at its address.
+    """
+    for node in manager.engine.nodes():
+        if node["ID"] == former_id or nodes.address_of(node) == spec.target.address:
+            drop_node(access, known, node, cluster_id, limit, surely_dead=True)
+
+
+def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> LocalSwarm:
+    peers = [manager.address]
+    if spec.role == "manager":
+        peers = [nodes.address_of(node) for node in manager.engine.nodes() if nodes.reachable(node)] or peers
+    ports = PortSpec(spec.role == "manager", spec.data_path_port)
+    closed = access.closed_ports(spec.target, manager.target, peers, ports)
+    if closed:
+        raise PortsClosed(
+            "joining the swarm",
+            where=str(spec.target),
+            came_back=f"closed: {'; '.join(closed)}",
+            do_now="Open them in the firewalls between these nodes, then run again: nothing was changed.",
+        )
+    refused = _request(engine, spec, manager)
+
+    def joined() -> LocalSwarm | None:
+        try:
+            local = local_swarm(engine.info())
+        except HostError:
+            return None
+        if local.state == "inactive" and refused is not None:
+            raise _failed(spec, manager, str(refused.came_back))
+        return local if local.state in ("active", "inactive") else None
+
+    local = limit.poll(joined)
+    if local is None or local.state != "active":
+        # Left alone, the engine would go on trying with a token that may be rotated meanwhile.
+        _leave(engine, spec.target, Deadline.after(30, limit.clock))
+        raise _failed(spec, manager, f"not a member after {limit.seconds:.0f} s")
+    if local.node_address != spec.target.address:
+        raise JoinFailed(
+            "joining the swarm",
+            where=str(spec.target),
+            came_back=f"its engine advertises {local.node_address or 'nothing'} instead of {spec.target.address}",
+            do_now="Check that the machine has the declared address; it is drained in the swarm until then.",
+        )
+    return local
+
+
+def _request(engine: EngineApi, spec: MemberSpec, manager: Manager) -> Failure | None:
+    """Ask the engine to join. An error that leaves open whether it will is returned, to be judged by state."""
+    address = with_port(spec.target.address, MANAGEMENT)
+    for last_try in (False, True):
+        body = {
+            "ListenAddr": address,
+            "AdvertiseAddr": address,
+            "RemoteAddrs": [with_port(manager.address, MANAGEMENT)],
+            "JoinToken": join_token(manager.engine, spec.role),
+            "Availability": "drain",
+        }
+        try:
+            engine.swarm_join(body)
+        except EngineError as error:
+            if "valid join token" in error.message and not last_try:
+                continue  # rotated between reading and using it
+            return None if classify(error) is Retry.JOINING or "already part of a swarm" in error.message else error
+        except HostError:
+            return None
+        return None
+    return None
+
+
+def _failed(spec: MemberSpec, manager: Manager, reason: str) -> JoinFailed:
+    return JoinFailed(
+        f"joining the swarm through {manager.target}",
+        where=str(spec.target),
+        came_back=reason,
+        do_now="Look at `journalctl -u docker` on both, then run again.",
+    )
+
+
+def _settle(access: Access, spec: MemberSpec, manager: Manager, local: LocalSwarm, limit: Deadline) -> MemberState:
+    """Labels and availability for a new member, then wait until it is ready, and reachable if it is a manager."""
+    if limit.poll(lambda: nodes.get(manager.engine, local.node_id, limit)) is None:
+        raise JoinFailed(
+            "looking for the new member",
+            where=str(spec.target),
+            came_back=f"{manager.target} does not list node {local.node_id}",
+            do_now="Run again.",
+        )
+    return _declare(access, spec, manager, local, limit)
+
+
+def _converge(
+    access: Access,
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    manager: Manager,
+    cluster_id: str,
+    node: Json,
+    local: LocalSwarm,
+    role_timeout: float,
+    former_id: str,
+) -> MemberState:
+    """A member is brought to what is declared."""
+    limit = Deadline.after(role_timeout, access.clock)
+    known = [*managers, spec.target]
+    if former_id and former_id != local.node_id:
+        ghost = nodes.get(manager.engine, former_id, limit)
+        if ghost is not None:
+            drop_node(access, known, ghost, cluster_id, limit, surely_dead=True)
+    if spec.role == "manager" and nodes.role_of(node) != "manager":
+        promote(access, manager, spec.target, local.node_id, cluster_id, limit)
+    elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node)):
+        demote(access, known, local.node_id, cluster_id, limit, where=str(spec.target), target=spec.target)
+        manager = find_manager(access, known, cluster_id, limit, avoid=local.node_id)
+    return _declare(access, spec, manager, local, limit)
+
+
+def _declare(access: Access, spec: MemberSpec, manager: Manager, local: LocalSwarm, limit: Deadline) -> MemberState:
+    def change(node_spec: dict[str, Any]) -> None:
+        node_spec["Labels"] = dict(spec.labels)
+        node_spec["Availability"] = spec.availability
+
+    nodes.update(manager.engine, local.node_id, change, limit)
+    if spec.role == "manager":
+        await_manager(access, manager, spec.target, local.node_id, limit)
+    else:
+
+        def ready() -> bool | None:
+            node = nodes.get(manager.engine, local.node_id, limit)
+            return True if node is not None and nodes.is_ready(node) else None
+
+        if limit.poll(ready) is None:
+            raise JoinFailed(
+                "waiting for it to be ready",
+                where=str(spec.target),
+                came_back=f"no heartbeat reached {manager.target} in {limit.seconds:.0f} s",
+                do_now=f"Check 2377/tcp from it to {manager.target}, then run again.",
+            )
+    return MemberState(
+        "ok", "", local.node_id, spec.role, spec.availability, dict(spec.labels), engine_id=local.engine_id
+    )

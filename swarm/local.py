@@ -1,0 +1,53 @@
+"""What an engine says about its own place in a swarm, out of ``GET /info``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LocalSwarm:
+    """``state`` is inactive, pending, active, error or locked (moby daemon/cluster/noderunner.go).
+
+    ``control`` says that the engine has a manager's control client, not that there is a quorum: for that, ``error`` must
+    be empty too. ``cluster_id`` is known to managers only.
+    """
+
+    state: str
+    node_id: str
+    node_address: str
+    control: bool
+    cluster_id: str
+    error: str
+    managers: tuple[str, ...]
+    hostname: str
+    engine_id: str
+    root: str
+
+
+def local_swarm(info: dict[str, Any]) -> LocalSwarm:
+    """Read the part of ``GET /info`` that matters here."""
+    swarm = info.get("Swarm") or {}
+    return LocalSwarm(
+        state=swarm.get("LocalNodeState") or "inactive",
+        node_id=swarm.get("NodeID") or "",
+        node_address=swarm.get("NodeAddr") or "",
+        control=bool(swarm.get("ControlAvailable")),
+        cluster_id=(swarm.get("Cluster") or {}).get("ID") or "",
+        error=swarm.get("Error") or "",
+        managers=tuple(host_of(m.get("Addr", "")) for m in swarm.get("RemoteManagers") or ()),
+        hostname=info.get("Name") or "",
+        engine_id=info.get("ID") or "",
+        root=info.get("DockerRootDir") or "/var/lib/docker",
+    )
+
+
+def host_of(address: str) -> str:
+    """The host part of ``host:port`` or ``[v6]:port``."""
+    return address.rpartition(":")[0].strip("[]") if ":" in address else address
+
+
+def with_port(address: str, port: int) -> str:
+    """``host:port``, brackets around IPv6."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

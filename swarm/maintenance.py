@@ -1,0 +1,155 @@
+"""Take a node out for a moment, do something to it, and bring it back: one node of a cluster at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.engine import EngineApi, Json
+from proxmox_swarm.swarm.errors import Failure, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
+from proxmox_swarm.swarm.lock import cluster_lock
+from proxmox_swarm.swarm.managers import Manager, find_manager
+from proxmox_swarm.swarm.member import MemberSpec
+from proxmox_swarm.swarm.quorum import can_pause
+from proxmox_swarm.swarm.removal import drain
+
+#: Other nodes' turns come first; so many of them may be waited for.
+TURNS = 50
+
+
+def with_node_out(
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    action: Callable[[], None],
+    *,
+    drain_timeout: float,
+    back_timeout: float,
+    access: Access = SSH,
+) -> None:
+    """Drain the node, run ``action``, wait until the node is back and ready, restore its availability.
+
+    Holds the cluster's lock meanwhile. A manager is taken out only where the others keep a majority. When ``action``
+    fails the node is still waited for and restored, and the error raised. Raises QuorumAtRisk, DrainTimeout, NoManager,
+    EngineError, LockBusy, SwarmError when it does not come back.
+    """
+    _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, access)
+
+
+def restart_engine(
+    target: Target,
+    managers: Sequence[Target],
+    restart: Callable[[], None],
+    *,
+    drain_timeout: float,
+    back_timeout: float,
+    access: Access = SSH,
+) -> None:
+    """Run ``restart``, which restarts dockerd; with the node out of work if it is in a swarm. Raises as with_node_out."""
+    local = _ask(access, target)
+    if local is None or local.state == "inactive":
+        restart()
+        return
+    cluster_id = local.cluster_id or access.cluster_on_disk(target, local.root)
+    _out(target, [*managers, target], cluster_id, restart, drain_timeout, back_timeout, access)
+
+
+def _out(
+    target: Target,
+    managers: Sequence[Target],
+    cluster_id: str,
+    action: Callable[[], None],
+    drain_timeout: float,
+    back_timeout: float,
+    access: Access,
+) -> None:
+    turn = drain_timeout + 2 * back_timeout
+    with cluster_lock(cluster_id, f"maintenance of {target}", Deadline.after(TURNS * turn, access.clock)):
+        limit = Deadline.after(back_timeout, access.clock)
+        manager = _manager(access, managers, target, cluster_id, limit)
+        everyone = manager.engine.nodes()
+        node = _own_node(access, target, everyone)
+        if node is None:
+            action()
+            return
+        if nodes.in_raft(node):
+            reason = can_pause(nodes.quorum_of(everyone), reachable=nodes.reachable(node))
+            if reason is not None:
+                raise QuorumAtRisk(
+                    "taking a manager out for maintenance",
+                    where=str(target),
+                    came_back=reason,
+                    do_now="Bring the other managers back first: nothing was changed.",
+                )
+        before = nodes.availability_of(node)
+        # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
+        if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:
+            drain(access, manager.engine, node, target, drain_timeout)
+        try:
+            action()
+        finally:
+            back = Deadline.after(back_timeout, access.clock)
+            _await_back(access, managers, target, cluster_id, node["ID"], back)
+            manager = find_manager(access, managers, cluster_id, back)
+            nodes.update(manager.engine, node["ID"], _availability(before), back)
+
+
+def _manager(access: Access, managers: Sequence[Target], target: Target, cluster_id: str, limit: Deadline) -> Manager:
+    """A manager to work through: another one than the node itself where there is one."""
+    others = [manager for manager in managers if manager.address != target.address]
+    try:
+        return find_manager(access, others, cluster_id, Deadline.after(min(5.0, limit.left), limit.clock))
+    except Failure:
+        return find_manager(access, managers, cluster_id, limit)
+
+
+def _own_node(access: Access, target: Target, everyone: Sequence[Json]) -> Json | None:
+    local = _ask(access, target)
+    if local is not None:
+        return nodes.find(everyone, local.node_id)
+    return next((node for node in everyone if nodes.address_of(node) == target.address), None)
+
+
+def _await_back(
+    access: Access, managers: Sequence[Target], target: Target, cluster_id: str, node_id: str, limit: Deadline
+) -> None:
+    def back() -> bool | None:
+        local = _ask(access, target)
+        if local is None or local.state != "active" or local.error:
+            return None
+        try:
+            manager = find_manager(access, managers, cluster_id, Deadline.after(1, access.clock))
+            node = nodes.find(manager.engine.nodes(), node_id)
+        except Failure:
+            return None
+        if node is None or not nodes.is_ready(node) or (nodes.in_raft(node) and not nodes.reachable(node)):
+            return None
+        return True
+
+    if limit.poll(back, 0.2) is None:
+        raise SwarmError(
+            "waiting for the node to come back",
+            where=str(target),
+            came_back=f"not ready after {limit.seconds:.0f} s; it stays drained",
+            do_now="Look at `systemctl status docker` there, then run again.",
+        )
+
+
+def _ask(access: Access, target: Target) -> LocalSwarm | None:
+    engine: EngineApi = access.engine(target)
+    try:
+        return local_swarm(engine.info())
+    except Failure:
+        return None
+
+
+def _availability(value: str) -> Any:
+    def change(spec: dict[str, Any]) -> None:
+        spec["Availability"] = value
+
+    return change

@@ -1,0 +1,107 @@
+"""Reading and writing node objects: always the whole spec, read just before it is written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.swarm.engine import EngineApi, Json
+from proxmox_swarm.swarm.errors import EngineError
+from proxmox_swarm.swarm.local import host_of
+from proxmox_swarm.swarm.quorum import Quorum
+from proxmox_swarm.swarm.retry import persist
+
+#: A task in one of these states runs no more (swarmkit api/types.proto).
+ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
+
+
+def find(nodes: Iterable[Json], node_id: str) -> Json | None:
+    """The node with this id."""
+    return next((node for node in nodes if node["ID"] == node_id), None) if node_id else None
+
+
+def get(engine: EngineApi, node_id: str, deadline: Deadline) -> Json | None:
+    """The node with this id, or None when the swarm has none. Raises EngineError."""
+    try:
+        return persist(lambda: engine.node(node_id), deadline)
+    except EngineError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def address_of(node: Json) -> str:
+    """A node's address: a manager's raft address where it has one, else what the last heartbeat came from."""
+    raft = (node.get("ManagerStatus") or {}).get("Addr")
+    return host_of(raft) if raft else str((node.get("Status") or {}).get("Addr") or "")
+
+
+def hostname_of(node: Json) -> str:
+    """The host name the engine reported."""
+    return str((node.get("Description") or {}).get("Hostname") or "")
+
+
+def state_of(node: Json) -> str:
+    """ready, down, unknown or disconnected."""
+    return str((node.get("Status") or {}).get("State") or "unknown")
+
+
+def is_ready(node: Json) -> bool:
+    """Whether the node's heartbeats arrive."""
+    return state_of(node) == "ready"
+
+
+def in_raft(node: Json) -> bool:
+    """Whether the node is a member of raft."""
+    return bool(node.get("ManagerStatus"))
+
+
+def reachable(node: Json) -> bool:
+    """Whether the leader reaches this manager."""
+    return (node.get("ManagerStatus") or {}).get("Reachability") == "reachable"
+
+
+def role_of(node: Json) -> str:
+    """The role the swarm wants this node to have."""
+    return str(node["Spec"].get("Role") or "worker")
+
+
+def availability_of(node: Json) -> str:
+    """active, pause or drain."""
+    return str(node["Spec"].get("Availability") or "active")
+
+
+def labels_of(node: Json) -> dict[str, str]:
+    """The labels that placement constraints see as ``node.labels``."""
+    return dict(node["Spec"].get("Labels") or {})
+
+
+def quorum_of(nodes: Iterable[Json]) -> Quorum:
+    """The managers in raft and those of them that are reachable."""
+    managers = [node for node in nodes if in_raft(node)]
+    return Quorum(len(managers), sum(reachable(node) for node in managers))
+
+
+def update(engine: EngineApi, node_id: str, change: Callable[[dict[str, Any]], None], deadline: Deadline) -> Json:
+    """Read the node, let ``change`` edit its spec, write it back whole if that made a difference; the node as read.
+
+    Conflicts with other writers and elections are waited out. Raises EngineError.
+    """
+
+    def once() -> Json:
+        node = engine.node(node_id)
+        spec = copy.deepcopy(node["Spec"])
+        change(spec)
+        if spec != node["Spec"]:
+            engine.node_update(node_id, node["Version"]["Index"], spec)
+        return node
+
+    return persist(once, deadline)
+
+
+def unfinished_tasks(engine: EngineApi, node_id: str, deadline: Deadline) -> list[Json]:
+    """The tasks that still run, or are about to, on a node."""
+    tasks = persist(lambda: engine.tasks({"node": [node_id]}), deadline)
+    return [task for task in tasks if (task.get("Status") or {}).get("State") not in ENDED]

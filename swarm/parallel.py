@@ -1,0 +1,40 @@
+"""Ask several hosts at once, in threads that never keep the process from ending."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def as_answered(ask: Callable[[T], R], items: Sequence[T], *, head_start: float = 0.0) -> Iterator[tuple[T, R]]:
+    """Pairs of item and answer in the order in which answers come. ``ask`` must not raise and must come to an end.
+
+    With a ``head_start`` the first item is asked alone for so many seconds, which saves asking the others where it is
+    likely to do.
+    """
+    answers: queue.SimpleQueue[tuple[T, R]] = queue.SimpleQueue()
+    waiting = list(items)
+    missing = 0
+    while waiting or missing:
+        batch = waiting[:1] if head_start and len(waiting) == len(items) else waiting
+        waiting = waiting[len(batch) :]
+        for item in batch:
+            threading.Thread(target=lambda item=item: answers.put((item, ask(item))), daemon=True).start()
+        missing += len(batch)
+        try:
+            answer = answers.get(timeout=head_start if waiting else None)
+        except queue.Empty:
+            continue
+        missing -= 1
+        yield answer
+
+
+def all_answers(ask: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The answers, in the order of the items."""
+    found = {id(item): answer for item, answer in as_answered(ask, items)}
+    return [found[id(item)] for item in items]

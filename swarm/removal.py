@@ -1,0 +1,218 @@
+"""Taking a member out in good order: drain, wait, demote, leave, remove. Each step can be taken again after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.engine import EngineApi, Json
+from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, Failure, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
+from proxmox_swarm.swarm.lock import cluster_lock
+from proxmox_swarm.swarm.managers import Manager, find_manager
+from proxmox_swarm.swarm.member import MemberSpec
+from proxmox_swarm.swarm.roles import demote, guard, other_manager
+
+#: A node whose heartbeats stopped is down after 13.5 to 16.5 s, after a change of leader 27 to 33 s (swarmkit dispatcher).
+DOWN_AFTER = 45.0
+LEAVE_TIMEOUT = 60.0
+
+
+def remove(
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    node_id: str,
+    *,
+    drain_timeout: float,
+    role_timeout: float = 120,
+    access: Access = SSH,
+) -> None:
+    """Take the node out of the swarm. A node that is out already is a success; a host that does not answer is tolerated.
+
+    A manager leaves only if the others keep a majority; that is checked at this moment, under the cluster's lock.
+    Raises QuorumAtRisk, NoManager, DrainTimeout, RoleTimeout, EngineError, HostError, LockBusy.
+    """
+    target = spec.target
+    limit = Deadline.after(drain_timeout + role_timeout + LEAVE_TIMEOUT, access.clock)
+    local = _ask(access, target)
+    known = [*managers, target]
+    if _is_alone(access, target, local, node_id, cluster_id):
+        _leave(access, target, node_id, force=True)
+        return
+    manager = other_manager(access, known, node_id, cluster_id, Deadline.after(role_timeout, access.clock), str(target))
+    node = nodes.get(manager.engine, node_id, limit) if node_id else None
+    if node is None:
+        # Removed before, by us or by hand; the engine does not notice that by itself.
+        _leave_if(access, target, local, node_id)
+        return
+    if nodes.role_of(node) == "manager" or nodes.in_raft(node):
+        with cluster_lock(cluster_id, f"removing {target}", limit):
+            if nodes.in_raft(node):
+                guard(manager.engine.nodes(), node, str(target), surely_dead=_surely_dead(local, node_id))
+            _drain(access, manager, node, target, drain_timeout)
+            demote(
+                access,
+                known,
+                node_id,
+                cluster_id,
+                Deadline.after(role_timeout, access.clock),
+                where=str(target),
+                target=target if _is_this(local, node_id) else None,
+                surely_dead=_surely_dead(local, node_id),
+            )
+    else:
+        _drain(access, manager, node, target, drain_timeout)
+    _leave_if(access, target, local, node_id)
+    _delete(access, manager.engine, node_id, target, gone=local is not None)
+
+
+def drop_node(
+    access: Access, known: Sequence[Target], node: Json, cluster_id: str, limit: Deadline, *, surely_dead: bool
+) -> None:
+    """Remove a node object whose machine is gone or is another one now. Raises as :func:`remove` does."""
+    where = f"{nodes.hostname_of(node)} ({nodes.address_of(node)}, id {node['ID']})"
+    if nodes.in_raft(node) or nodes.role_of(node) == "manager":
+        demote(access, known, node["ID"], cluster_id, limit, where=where, surely_dead=surely_dead)
+    manager = find_manager(access, known, cluster_id, limit)
+    _remove_object(manager.engine, node["ID"])
+
+
+def drain(access: Access, engine: EngineApi, node: Json, where: Target, timeout: float) -> None:
+    """Drain a node and wait until its tasks have ended. Raises DrainTimeout naming those that have not."""
+    limit = Deadline.after(timeout, access.clock)
+    nodes.update(engine, node["ID"], _availability("drain"), limit)
+    left: list[Json] = []
+
+    def empty() -> bool | None:
+        left[:] = nodes.unfinished_tasks(engine, node["ID"], limit)
+        return None if left else True
+
+    if limit.poll(empty, 0.2) is None:
+        services = sorted({f"{task.get('ServiceID', '?')} ({task['Status'].get('State')})" for task in left})
+        raise DrainTimeout(
+            f"draining for {timeout:.0f} s",
+            where=str(where),
+            came_back=f"{len(left)} tasks have not ended, of services {', '.join(services)}",
+            do_now="Raise the drain deadline, or look at `docker service ps` for them; the node stays drained.",
+        )
+
+
+def _drain(access: Access, manager: Manager, node: Json, target: Target, timeout: float) -> None:
+    current = nodes.get(manager.engine, node["ID"], Deadline.after(30, access.clock))
+    # Tasks of a node that is down are moved by the swarm itself; their records stay "running" for a day.
+    if current is None or not nodes.is_ready(current):
+        return
+    drain(access, manager.engine, current, target, timeout)
+
+
+def _ask(access: Access, target: Target) -> LocalSwarm | None:
+    try:
+        return local_swarm(access.engine(target).info())
+    except Failure:
+        return None
+
+
+def _is_this(local: LocalSwarm | None, node_id: str) -> bool:
+    return local is not None and local.state != "inactive" and local.node_id == node_id
+
+
+def _surely_dead(local: LocalSwarm | None, node_id: str) -> bool:
+    """The machine answers, and it is not this node any more."""
+    return local is not None and not _is_this(local, node_id)
+
+
+def _is_alone(access: Access, target: Target, local: LocalSwarm | None, node_id: str, cluster_id: str) -> bool:
+    """Whether this is the last node of its swarm, so that leaving ends it."""
+    if local is None or not local.control or local.cluster_id != cluster_id or not _is_this(local, node_id):
+        return False
+    try:
+        everyone = access.engine(target).nodes()
+    except EngineError:
+        return False
+    if len(everyone) == 1:
+        return True
+    if sum(nodes.in_raft(node) for node in everyone) == 1:
+        others = ", ".join(nodes.hostname_of(node) for node in everyone if node["ID"] != node_id)
+        raise QuorumAtRisk(
+            "taking a manager out",
+            where=str(target),
+            came_back=f"it is the last manager and {len(everyone) - 1} nodes depend on it: {others}",
+            do_now="Remove those first, or declare another manager.",
+        )
+    return False
+
+
+def _leave_if(access: Access, target: Target, local: LocalSwarm | None, node_id: str) -> None:
+    """Leave, where the engine still is the node in question; another membership of that machine is not ours to end."""
+    if _is_this(local, node_id):
+        _leave(access, target, node_id, force=False)
+
+
+def _leave(access: Access, target: Target, node_id: str, *, force: bool) -> None:
+    engine = access.engine(target)
+    limit = Deadline.after(LEAVE_TIMEOUT, access.clock)
+
+    def once() -> bool | None:
+        try:
+            local = local_swarm(engine.info())
+            if local.state == "inactive" or (local.node_id and local.node_id != node_id):
+                return True
+            # The certificate of a demoted manager may still be the old one: the engine then wants force.
+            engine.swarm_leave(force=force)
+        except EngineError as error:
+            if "not part of a swarm" in error.message:
+                return True
+            if error.status != 503:
+                raise
+            return None
+        except Failure:
+            # The host went away meanwhile: the object is removed all the same.
+            return True
+        return True
+
+    if limit.poll(once, 0.2) is None:
+        raise SwarmError(
+            "leaving the swarm",
+            where=str(target),
+            came_back=f"the engine still takes itself for a manager after {LEAVE_TIMEOUT:.0f} s",
+            do_now="Run again.",
+        )
+
+
+def _delete(access: Access, engine: EngineApi, node_id: str, target: Target, *, gone: bool) -> None:
+    """Remove the node object; one whose host did not answer has to be down first, or it would run on unseen."""
+    if not gone:
+        limit = Deadline.after(DOWN_AFTER, access.clock)
+
+        def down() -> bool | None:
+            node = nodes.get(engine, node_id, limit)
+            return True if node is None or not nodes.is_ready(node) else None
+
+        if limit.poll(down, 0.5) is None:
+            raise SwarmError(
+                "removing the node",
+                where=str(target),
+                came_back="it does not answer to SSH, but the swarm still gets its heartbeats",
+                do_now="Make SSH work or switch the machine off, then run again.",
+            )
+    _remove_object(engine, node_id)
+
+
+def _remove_object(engine: EngineApi, node_id: str) -> None:
+    try:
+        engine.node_remove(node_id, force=True)
+    except EngineError as error:
+        if error.status != 404:
+            raise
+
+
+def _availability(value: str) -> Any:
+    def change(spec: dict[str, Any]) -> None:
+        spec["Availability"] = value
+
+    return change

@@ -1,0 +1,143 @@
+"""What became of a member: a verdict, never an exception. A host that does not answer is not gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.engine import Json
+from proxmox_swarm.swarm.errors import Failure
+from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
+from proxmox_swarm.swarm.managers import Manager, find_manager
+from proxmox_swarm.swarm.member import MemberSpec, MemberState, Verdict
+from proxmox_swarm.swarm.parallel import all_answers
+
+#: How long a refresh waits for an election to end before it calls the managers unreachable.
+PATIENCE = 5.0
+
+
+def observe(
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    node_id: str,
+    *,
+    last: MemberState | None = None,
+    access: Access = SSH,
+) -> MemberState:
+    """The member as it is, asked of its own engine and of a manager at the same time.
+
+    Where no manager answers, role, availability and labels are those of ``last``. Raises nothing that a host or an engine
+    can cause.
+    """
+    own: LocalSwarm | Failure
+    manager: Manager | Failure
+
+    def ask(side: str) -> LocalSwarm | Manager | Failure:
+        try:
+            if side == "own":
+                return local_swarm(access.engine(spec.target).info())
+            return find_manager(access, managers, cluster_id, Deadline.after(PATIENCE, access.clock))
+        except Failure as error:
+            return error
+
+    own, manager = all_answers(ask, ["own", "manager"])  # type: ignore[assignment]
+    node, problem = _node(manager, own, node_id, access)
+    verdict, detail = _judge(access, spec, cluster_id, node_id, own, manager, node, problem, last)
+    engine_id = own.engine_id if isinstance(own, LocalSwarm) else (last.engine_id if last else "")
+    if node is None:
+        kept = last or MemberState(verdict, detail, node_id, spec.role, spec.availability, dict(spec.labels))
+        return MemberState(verdict, detail, node_id, kept.role, kept.availability, dict(kept.labels), engine_id)
+    return MemberState(
+        verdict,
+        detail,
+        node["ID"],
+        nodes.role_of(node),
+        nodes.availability_of(node),
+        nodes.labels_of(node),
+        engine_id,
+    )
+
+
+def _node(
+    manager: Manager | Failure, own: LocalSwarm | Failure, node_id: str, access: Access
+) -> tuple[Json | None, Failure | None]:
+    """The member's object, by the id its engine has now, else by the id recorded; or why it could not be asked for."""
+    if isinstance(manager, Failure):
+        return None, manager
+    limit = Deadline.after(PATIENCE, access.clock)
+    try:
+        current = own.node_id if isinstance(own, LocalSwarm) and own.state == "active" else ""
+        for key in dict.fromkeys(filter(None, (current, node_id))):
+            node = nodes.get(manager.engine, key, limit)
+            if node is not None:
+                return node, None
+    except Failure as error:
+        return None, error
+    return None, None
+
+
+def _judge(
+    access: Access,
+    spec: MemberSpec,
+    cluster_id: str,
+    node_id: str,
+    own: LocalSwarm | Failure,
+    manager: Manager | Failure,
+    node: Json | None,
+    problem: Failure | None,
+    last: MemberState | None,
+) -> tuple[Verdict, str]:
+    if isinstance(own, Failure):
+        heard = ""
+        if node is not None:
+            heard = f"; the swarm has it as {nodes.state_of(node)}"
+        return "unreachable", _line(own) + heard
+    if own.state == "inactive":
+        if last is not None and last.engine_id and own.engine_id != last.engine_id:
+            return "rebuilt", "another machine answers here, in no swarm"
+        return "left", "its engine is in no swarm"
+    if own.state == "locked":
+        return "locked", "its swarm state waits for the unlock key"
+    if own.state == "pending":
+        return "pending", own.error or "its engine is trying to reach the managers"
+    if own.state == "error":
+        return "error", own.error
+    if node is not None and node["ID"] == own.node_id:
+        return _compare(spec, node_id, node)
+    try:
+        theirs = own.cluster_id or access.cluster_on_disk(spec.target, own.root)
+    except Failure as error:
+        return "unreachable", _line(error)
+    if theirs and theirs != cluster_id:
+        return "foreign", f"it is in swarm {theirs}"
+    if problem is not None:
+        return "unreachable", _line(problem)
+    return "removed", f"the swarm has no node {own.node_id}, which its engine takes itself for"
+
+
+def _compare(spec: MemberSpec, node_id: str, node: Json) -> tuple[Verdict, str]:
+    if not nodes.is_ready(node):
+        return (
+            "not_ready",
+            f"the swarm has it as {nodes.state_of(node)}: {(node.get('Status') or {}).get('Message', '')}",
+        )
+    if nodes.in_raft(node) and not nodes.reachable(node):
+        return "not_ready", "the leader does not reach this manager"
+    found = []
+    if node_id and node["ID"] != node_id:
+        found.append(f"its node id is {node['ID']}, recorded was {node_id}")
+    if nodes.role_of(node) != spec.role:
+        found.append(f"role {nodes.role_of(node)}, declared {spec.role}")
+    if nodes.availability_of(node) != spec.availability:
+        found.append(f"availability {nodes.availability_of(node)}, declared {spec.availability}")
+    if nodes.labels_of(node) != dict(spec.labels):
+        found.append(f"labels {nodes.labels_of(node)}, declared {dict(spec.labels)}")
+    return ("drifted", "; ".join(found)) if found else ("ok", "")
+
+
+def _line(error: Failure) -> str:
+    return str(error).partition("\n")[0]
