@@ -1,0 +1,165 @@
+"""A lab as Python code uses it; the ``lab`` command is a thin layer over this."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from proxmox_swarm.lab import namespace
+from proxmox_swarm.lab.control import Client, ControlError, NotRunningError
+from proxmox_swarm.lab.paths import Paths, default_directory
+
+Report = Callable[[str], None]
+#: What ``lab down --purge`` removes: machines, disks and every stack's state. Credentials and the registry stay.
+_PURGED = ("pve", "storage", "images", "state", "run", "log", "home", "known_hosts", "pulumi-home")
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+class Faults:
+    """Faults on request, for tests. Every method acts at once and returns when the fault is in force."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def fail(self, task: str = "*", node: str = "*", count: int = 1, message: str | None = None) -> None:
+        """The next ``count`` tasks of this type fail; by default with a lock timeout."""
+        extra: dict[str, Any] = {"message": message} if message else {}
+        self._client.ask("fault", kind="fail", task=task, node=node, count=count, **extra)
+
+    def slow(self, seconds: float, task: str = "*", node: str = "*", count: int = 1) -> None:
+        """The next ``count`` tasks of this type take ``seconds`` longer."""
+        self._client.ask("fault", kind="slow", task=task, node=node, count=count, seconds=seconds)
+
+    def api_down(self, node: str) -> None:
+        """A host's API answers nothing."""
+        self._client.ask("fault", kind="down", node=node)
+
+    def crash(self, vmid: int) -> None:
+        """A machine loses its power."""
+        self._client.ask("crash", vmid=vmid, timeout=30.0)
+
+    def cut(self, vmid: int, nic: int | None = None) -> None:
+        """A machine's network cable is pulled: one NIC, or all."""
+        self._client.ask("link", vmid=vmid, nic=nic, up=False)
+
+    def mend(self, vmid: int, nic: int | None = None) -> None:
+        """The cable is plugged in again."""
+        self._client.ask("link", vmid=vmid, nic=nic, up=True)
+
+    def clear(self) -> None:
+        """All rules end, all cables are in. Crashed machines stay off."""
+        self._client.ask("clear")
+
+
+class Lab:
+    """One lab, identified by its directory (default: ``$PROXMOX_SWARM_LAB``, else ``.lab`` in the project)."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.paths = Paths((directory or default_directory()).absolute())
+        self._client = Client(self.paths.control)
+        self.faults = Faults(self._client)
+
+    def up(self, report: Report = _silent) -> None:
+        """Start it, if it does not run. Raises ``LabError`` or ``ImageError``."""
+        from proxmox_swarm.lab import image
+        from proxmox_swarm.lab.credentials import Credentials
+        from proxmox_swarm.lab.daemon import link_image
+        from proxmox_swarm.lab.environment import prepare
+        from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS
+
+        started = time.monotonic()
+        if os.geteuid() != 0:
+            raise namespace.LabError("the lab makes machines and networks: it needs root (sudo)")
+        self.paths.make()
+        with namespace.locked(self.paths):
+            source = image.ensure(report)
+            credentials = Credentials(self.paths, HOSTS)
+            credentials.ensure()
+            url = f"http://{DNS_SERVERS[0]}/images/{link_image(self.paths, source).name}"
+            prepare(self.paths, credentials, url, source)
+            if self.running():
+                self._client.ask("ready", timeout=60.0)
+                report("lab       runs already")
+                return
+            namespace.end(self.paths)  # what a daemon that was killed left behind
+            namespace.start(self.paths)
+        report(f"lab       {'pve01-03, VLAN 4+12, DNS, registry':<50} {time.monotonic() - started:3.0f} s")
+
+    def down(self, purge: bool = False) -> bool:
+        """End it; returns whether it ran. With ``purge`` its machines, disks and stacks' state are deleted too."""
+        if not self.paths.root.exists():
+            return False
+        self.paths.run.mkdir(exist_ok=True, mode=0o700)
+        with namespace.locked(self.paths):
+            ran = namespace.end(self.paths)
+            if purge:
+                for name in _PURGED:
+                    path = self.paths.root / name
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+        return ran
+
+    def running(self) -> bool:
+        """Whether its daemon lives."""
+        try:
+            self._client.pid()
+        except NotRunningError:
+            return False
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Hosts, machines, faults and counters. Raises ``NotRunningError``."""
+        answer: dict[str, Any] = self._client.ask("status")
+        return answer
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of the API; ``violation`` must be 0: answers that do not fit the official schema."""
+        answer: dict[str, Any] = self._client.ask("stats")
+        return answer
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """The command line that runs ``command`` inside; to be started with ``environment()``."""
+        return namespace.inside(self.paths, command)
+
+    def environment(self) -> dict[str, str]:
+        """The environment for programs inside."""
+        from proxmox_swarm.lab.environment import environment
+
+        return environment(self.paths)
+
+    def exec(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        check: bool = True,
+        **options: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside and return its output as text; ``options`` go to ``subprocess.run``.
+
+        ``environment`` is added to the lab's. Raises ``subprocess.CalledProcessError`` when ``check`` is set.
+        """
+        options = {"capture_output": True, "text": True, **options}
+        result: subprocess.CompletedProcess[str] = subprocess.run(
+            self.command(command), env={**self.environment(), **(environment or {})}, check=check, **options
+        )
+        return result
+
+    def record(self) -> list[dict[str, Any]]:
+        """The lab's own record: requests, task starts and ends, as far as written."""
+        if not self.paths.record.exists():
+            return []
+        return [json.loads(line) for line in self.paths.record.read_text().splitlines()]
+
+
+__all__ = ["ControlError", "Faults", "Lab", "NotRunningError"]
