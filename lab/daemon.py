@@ -63,6 +63,7 @@ class Daemon:
         faults = Faults()
         source = image.ensure(log.info)
         boot_image = link_image(paths, source)
+        drop_unused_images(paths, storages, boot_image)
         self._images = ImageServer(DNS_SERVERS[0], {boot_image.name: boot_image})
         url = self._images.url(boot_image.name)
         self._pve = Pve(
@@ -219,6 +220,16 @@ def link_image(paths: Paths, source: image.Image) -> Path:
         except OSError:  # the cache is on another file system
             target.symlink_to(source.path)
     return target
+
+
+def drop_unused_images(paths: Paths, storages: Storages, current: Path) -> None:
+    """Remove earlier images that neither a volume nor a file on a storage refers to."""
+    used = {str(current), *(volume.image or "" for volume in storages.state.volumes)}
+    for host in HOSTS:
+        used |= {str(file.path.resolve()) for file in storages.files(host, "local")}
+    for path in paths.images.iterdir():
+        if str(path) not in used and str(path.resolve()) not in used:
+            path.unlink()
 
 
 def _hold(paths: Paths) -> int:

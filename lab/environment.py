@@ -43,6 +43,8 @@ def environment(paths: Paths) -> dict[str, str]:
         "PROXMOX_SWARM_SSH_KEY": str(paths.identity),
         "SSL_CERT_FILE": str(paths.ca),
         "REQUESTS_CA_BUNDLE": str(paths.ca),
+        "CURL_CA_BUNDLE": str(paths.ca),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
         "DOCKER_HOST": _DOCKER_HOST,
     }
     inherited = {k: v for k, v in os.environ.items() if k not in ("PULUMI_CONFIG_PASSPHRASE", "DOCKER_CONTEXT")}

@@ -83,7 +83,7 @@ def forget(storages: Storages, vm: Vm, text: str) -> None:
     vm.config[f"unused{number}"] = volume.volid
 
 
-def resize(storages: Storages, vm: Vm, name: str, size: int, relative: bool) -> None:
+def resize(storages: Storages, vm: Vm, name: str, size: int, relative: bool, live: bool) -> None:
     """Grow a drive. Raises the texts of Proxmox VE for a shrink or a drive that is not there."""
     if name not in vm.config:
         raise PveError(f"disk '{name}' does not exist")
@@ -97,6 +97,6 @@ def resize(storages: Storages, vm: Vm, name: str, size: int, relative: bool) -> 
     if wanted < volume.size:
         raise PveError("shrinking disks is not supported")
     if wanted > volume.size:
-        storages.grow(volume, wanted)
+        storages.grow(volume, wanted, live)
     drive.options["size"] = print_size(volume.size)
     vm.config[name] = drive.print()

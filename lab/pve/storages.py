@@ -170,14 +170,16 @@ class Storages:
         self.state.volumes.append(volume)
         return volume
 
-    def grow(self, volume: Volume, size: int) -> None:
-        """Make a volume larger; a running machine sees the new size of a data disk at once, as with Proxmox VE."""
+    def grow(self, volume: Volume, size: int, live: bool) -> None:
+        """Make a volume larger. With ``live`` the machine that has the data disk sees the new size at once; that is so
+        when it was resized through that machine, not through another one that owns it.
+        """
         volume.size = size
         path = self.volume_path(volume)
         if path.is_file():
             with path.open("r+b") as stream:
                 stream.truncate(size)
-            for device in _loop_devices(path):
+            for device in _loop_devices(path) if live else ():
                 subprocess.run(["losetup", "--set-capacity", device], check=False, capture_output=True)
 
     def free(self, volume: Volume) -> None:

@@ -15,7 +15,7 @@ from proxmox_swarm.lab.pve.record import Record
 
 #: How long a request that starts a task waits for it: clients poll once a second, so a task of milliseconds that is
 #: over before the first poll costs them nothing.
-_HOLD = 0.1
+_HOLD = 0.5
 _KEEP = 2000
 
 

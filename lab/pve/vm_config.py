@@ -235,7 +235,8 @@ async def resize(pve: Pve, call: Call) -> str:
 
     async def work(_: Task) -> None:
         async with pve.power.lock(vm.vmid):
-            disks.resize(pve.storages, vm, str(call["disk"]), parse_size(text.removeprefix("+")), text.startswith("+"))
+            size, live = parse_size(text.removeprefix("+")), pve.power.running(vm.vmid)
+            disks.resize(pve.storages, vm, str(call["disk"]), size, text.startswith("+"), live)
             pve.state.save()
 
     return await pve.tasks.start(vm.node, "resize", str(vm.vmid), call.user, work)
