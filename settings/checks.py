@@ -10,8 +10,6 @@ from pydantic_core import PydanticCustomError
 RESERVED_LABELS = ("com.docker.", "io.docker.", "org.dockerproject.", "proxmox-swarm.")
 """Label namespaces that Docker keeps for itself (docs.docker.com, "Docker object labels"), and ours."""
 
-TEN_YEARS = 10 * 365 * 86400
-
 _DNS_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _WORDS = {
     "host name (RFC 1123)": r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
@@ -74,18 +72,26 @@ def sha512(value: str) -> str:
     return word("SHA-512 digest", value).lower()
 
 
-def duration(value: object) -> int:
-    """``90s``, ``5m``, ``1h30m``, ``90d`` in seconds."""
+def duration(least: str, most: str, value: object) -> int:
+    """``90s``, ``5m``, ``1h30m``, ``90d`` in seconds, from ``least`` to ``most``, which are written the same way."""
     if isinstance(value, int) and not isinstance(value, bool):
         refuse(f'a number without a unit: write "{value}s" or "{value}m"')
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None or not value:
+    total = _seconds(value) if isinstance(value, str) else None
+    if total is None:
         refuse("not a duration")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if not 1 <= total <= TEN_YEARS:
-        refuse("no time at all" if total < 1 else "longer than ten years")
+    if total < (_seconds(least) or 0):
+        refuse(f"below {least}")
+    if total > (_seconds(most) or 0):
+        refuse(f"above {most}")
     return total
+
+
+def _seconds(value: str) -> int | None:
+    match = _DURATION.fullmatch(value)
+    if match is None or not value:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def memory(value: float) -> float:

@@ -172,6 +172,8 @@ def _addresses(draft: Draft) -> Iterator[Problem]:
                     f"{address} on network {name}: {problem}" if isinstance(value, int) else problem,
                     f"an address of its own inside {network.subnet}, by its last octet or in full",
                 )
+                if isinstance(value, int):  # one number for all networks: one problem with it is enough
+                    break
 
 
 def _misplaced(subnet: IPv4Network, address: IPv4Address) -> str | None:

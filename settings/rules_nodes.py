@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from proxmox_swarm.settings.derive import HOLDER_OFFSET, mac_address, natural
@@ -59,7 +60,7 @@ def _managers(draft: Draft) -> Iterator[Problem]:
             odd,
             "If it is meant: guards: {evenManagers: true}",
         )
-    if count >= 3 and guards is not None and not guards.managers_on_one_host:
+    elif count >= 3 and guards is not None and not guards.managers_on_one_host:
         yield from _spread(managers)
 
 
@@ -147,6 +148,9 @@ def _ids(draft: Draft) -> Iterator[Problem]:
 
 def _macs(draft: Draft) -> Iterator[Problem]:
     owners: dict[str, str] = {}
+    # What is wrong already with an id or a VLAN is not told again for each address that is made from them.
+    ids = Counter(node.spec.id for node in draft.nodes.values())
+    vlans = Counter((network.bridge, network.vlan) for network in draft.networks.values() if network.vlan is not None)
     for node in draft.nodes.values():
         for name in used_networks(draft, node):
             network = draft.networks.get(name)
@@ -155,7 +159,8 @@ def _macs(draft: Draft) -> Iterator[Problem]:
             declared = node.spec.macs.get(name)
             mac = declared or mac_address(node.spec.id, network.vlan)
             label = f"{node.name} on {name}"
-            if owners.setdefault(mac, label) != label and not _same_id(draft, node):
+            told = not declared and (ids[node.spec.id] > 1 or vlans[network.bridge, network.vlan] > 1)
+            if owners.setdefault(mac, label) != label and not told:
                 yield Problem(
                     ("nodes", node.name, "macs", name),
                     show(mac),
@@ -163,8 +168,3 @@ def _macs(draft: Draft) -> Iterator[Problem]:
                     "a MAC address of its own for every interface",
                     "" if declared else "It is made from the id and the VLAN: write one for this network",
                 )
-
-
-def _same_id(draft: Draft, node: NodeDraft) -> bool:
-    """Two nodes with one id are told so once, not again for each address that is made from it."""
-    return any(other.spec.id == node.spec.id for other in draft.nodes.values() if other.name != node.name)

@@ -8,8 +8,10 @@ from proxmox_swarm.settings.schema_types import (
     DURATION,
     LABELS,
     Address,
+    CertificateExpiry,
+    Deadline,
     Domain,
-    Duration,
+    Heartbeat,
     Keys,
     Labels,
     SshKey,
@@ -166,21 +168,19 @@ class Cluster(Keys):
         otherwise="the engine's, 5",
         ge=0,
     )
-    certificate_expiry: Duration = key(
+    certificate_expiry: CertificateExpiry = key(
         "How long a node's certificate is valid; renewed before.",
-        f"1h or more: {DURATION}",
+        f"1h to 3650d: {DURATION}",
         default=None,
         example="90d",
         otherwise="the engine's, 90d",
-        ge=3600,
     )
-    dispatcher_heartbeat: Duration = key(
+    dispatcher_heartbeat: Heartbeat = key(
         "How often a node reports; about three missed reports and it is down.",
-        DURATION,
+        f"1s to 1h: {DURATION}",
         default=None,
         example="5s",
         otherwise="the engine's, 5s",
-        le=3600,
     )
     labels: Labels = key("Labels of the swarm.", LABELS, default=dict, example="{environment: production}")
     undeclared: Literal["report", "remove"] = key(
@@ -194,27 +194,25 @@ class Cluster(Keys):
 class Deadlines(Keys):
     """`deadlines`: how long each wait may take before it is an error."""
 
-    boot: Duration = key(
+    boot: Deadline = key(
         "From the machine's start to SSH and Docker answering.",
-        DURATION,
+        f"1s to 1d: {DURATION}",
         default=300,
         example="5m",
         otherwise="5m",
-        le=86400,
     )
-    join: Duration = key(
-        "For a node to be in the swarm and ready.", DURATION, default=120, example="2m", otherwise="2m", le=86400
+    join: Deadline = key(
+        "For a node to be in the swarm and ready.", f"1s to 1d: {DURATION}", default=120, example="2m", otherwise="2m"
     )
-    drain: Duration = key(
+    drain: Deadline = key(
         "For a node's tasks to stop and their services to be whole elsewhere.",
-        DURATION,
+        f"1s to 1d: {DURATION}",
         default=600,
         example="10m",
         otherwise="10m",
-        le=86400,
     )
-    role: Duration = key(
-        "For a promotion or demotion to be done.", DURATION, default=120, example="2m", otherwise="2m", le=86400
+    role: Deadline = key(
+        "For a promotion or demotion to be done.", f"1s to 1d: {DURATION}", default=120, example="2m", otherwise="2m"
     )
 
 
