@@ -23,7 +23,7 @@ ARGV = ("python3", "-I", "-S", "-c", "import sys,json;d=json.loads(sys.stdin.rea
 def program(name: str) -> str:
     """The source of a remote program, with the lines that call its ``main``."""
     source = resources.files("proxmox_swarm.host.remote").joinpath(f"{name}.py").read_text()
-    return f"{source}\nprint(json.dumps(main(args)), flush=True)\n"
+    return f"{source}\nimport json as _json\nprint(_json.dumps(main(args)), flush=True)\n"
 
 
 def payload(name: str, args: dict[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import docker
 import docker.errors
 import requests
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnectionPool
 
 from proxmox_swarm.host.connection import Connection
 from proxmox_swarm.host.errors import Failure, HostError, Unreachable
@@ -25,6 +26,18 @@ Json = dict[str, Any]
 #: The first /info after a lost quorum takes the engine 20 s by itself.
 REQUEST_TIMEOUT = 75
 DIAL = ("docker", "system", "dial-stdio")
+
+
+#: Streams that are kept open between requests; fewer than the tunnel carries at once, or idle ones would block busy ones.
+IDLE_STREAMS = 2
+
+
+class _OnePool(UnixHTTPAdapter):
+    """docker-py's adapter with one pool of connections. Its own has a pool for each URL, and each would start a stream."""
+
+    def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
+        """The same pool, whatever the URL."""
+        return super().get_connection("")
 
 
 class EngineApi(Protocol):
@@ -143,7 +156,12 @@ class Engine:
         tunnel = self._open_tunnel()
         with self._lock:
             if self._client is None:
-                self._client = docker.APIClient(f"unix://{tunnel.path}", version="auto", timeout=REQUEST_TIMEOUT)
+                # A stated version keeps docker-py from asking at once. Our paths carry none: the engine then speaks its own.
+                client = docker.APIClient(f"unix://{tunnel.path}", version="1.41", timeout=REQUEST_TIMEOUT)
+                client.mount(
+                    client.base_url, _OnePool(str(tunnel.path), timeout=REQUEST_TIMEOUT, max_pool_size=IDLE_STREAMS)
+                )
+                self._client = client
             return self._client
 
     def _json(self, method: str, path: str) -> Json:
@@ -159,7 +177,7 @@ class Engine:
                 client = self._connect()
                 response = client.request(
                     method,
-                    f"{client.base_url}/v{client.api_version}{path}",
+                    f"{client.base_url}{path}",
                     params=query,
                     json=body,
                     timeout=REQUEST_TIMEOUT,

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -34,6 +35,11 @@ def run(*argv: str, timeout: float) -> str:
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(argv[:3])}: {(result.stderr or result.stdout).strip()[-1500:]}")
     return result.stdout
+
+
+def dockerd() -> str | None:
+    """Where dockerd is: Docker's packages put it into /usr/bin, Debian's into /usr/sbin."""
+    return shutil.which("dockerd", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
 
 
 def primary_fingerprints(armored: str) -> list[str]:
@@ -112,7 +118,7 @@ def wait_for_dockerd(end: float) -> None:
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
     """Install if absent, wait for whoever else is installing."""
-    present = Path("/usr/bin/dockerd").exists()
+    present = dockerd() is not None
     end = time.monotonic() + args["timeout"]
     if not present:
         if Path("/usr/bin/cloud-init").exists():
@@ -143,5 +149,5 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
         # An unattended upgrade would restart every engine of the cluster on the same night.
         run("apt-mark", "hold", *[name.split("=")[0] for name in packages], timeout=30)
     wait_for_dockerd(end)
-    version = run("/usr/bin/dockerd", "--version", timeout=30).split()[2].rstrip(",")
+    version = run(dockerd() or "dockerd", "--version", timeout=30).split()[2].rstrip(",")
     return {"installed": not present, "version": version}

@@ -10,6 +10,7 @@ the old file is in place and dockerd runs with it).
 """
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -26,6 +27,11 @@ RESOLV_BEFORE = Path("/etc/resolv.conf.before-proxmox-swarm")
 def run(*argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a program, keep what it says."""
     return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def dockerd() -> str | None:
+    """Where dockerd is: Docker's packages put it into /usr/bin, Debian's into /usr/sbin."""
+    return shutil.which("dockerd", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
 
 
 def read(path: Path) -> str | None:
@@ -113,12 +119,13 @@ def restart(timeout: float) -> str | None:
 
 def invalid(text: str) -> str | None:
     """What dockerd has against this configuration. Engines before 23.0 cannot say."""
-    if not Path("/usr/bin/dockerd").exists():
+    program = dockerd()
+    if program is None:
         return None
     trial = DAEMON.with_name("daemon.json.proxmox-swarm-trial")
     write(trial, text)
     try:
-        result = run("/usr/bin/dockerd", "--validate", f"--config-file={trial}")
+        result = run(program, "--validate", f"--config-file={trial}")
     finally:
         trial.unlink()
     said = (result.stderr or result.stdout).strip()
@@ -139,7 +146,7 @@ def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
         write(DAEMON, args["daemon"])
         run("systemctl", "reload", "docker.service")
         return {}
-    if not Path("/usr/bin/dockerd").exists():
+    if dockerd() is None:
         write(DAEMON, args["daemon"])
         return {}
     if state == "active" and not args["may_restart"]:
