@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ def bring_up(stack: str, project: Path, say: Callable[[str], None]) -> None:
     image.ensure(say)
     lab = Lab()
     lab.up(say)
-    code = lab.exec(["proxmox-swarm", "converge", "--stack", stack])
+    code = subprocess.run(
+        lab.command(["proxmox-swarm", "converge", "--stack", stack]), cwd=project, env=lab.environment(), check=False
+    ).returncode
     if code != 0:
         raise CommandError(f"stack {stack} is not up (after {time.monotonic() - started:.0f} s)")

@@ -116,7 +116,9 @@ def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]
         finally:
             leftovers.end_session(session)
         if process.returncode != 0:
-            raise CommandError(_failure(process.returncode, progress), _tail(output))
+            # What went wrong was said when it happened; the CLI's own words are for when nothing was.
+            unsaid = not progress.errors or os.environ.get("PROXMOX_SWARM_DEBUG")
+            raise CommandError(_failure(process.returncode, progress), output.read_text() if unsaid else "")
 
 
 def _follow(process: subprocess.Popen[bytes], events: Path, progress: Progress) -> None:
@@ -143,10 +145,3 @@ def _failure(code: int, progress: Progress) -> str:
     failed = ", ".join(sorted({urn.rpartition("::")[2] for urn in progress.failed}))
     return f"pulumi up failed{f' at {failed}' if failed else ''}. Mend the cause and run `make up` again"
 
-
-def _tail(output: Path) -> str:
-    if os.environ.get("PROXMOX_SWARM_DEBUG"):
-        return output.read_text(errors="replace")
-    wanted = ("error", "Exception")
-    lines = output.read_text(errors="replace").splitlines()
-    return "\n".join(dict.fromkeys(entry.strip() for entry in lines if any(word in entry for word in wanted)))

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.lab import Lab
 
 STACK = "lab"
+MARKER = "swarm-lab"
 
 
-def down(lab: Lab, stack: str, say: Callable[[str], None]) -> None:
+def down(lab: Lab, stack: str, project: Path, say: Callable[[str], None]) -> None:
     """Destroy stack ``lab`` and stop the lab. Refused for any other stack, and while another has machines in the lab."""
     if stack != STACK:
         raise CommandError(
             f"`make down` works on stack `{STACK}` only, not on `{stack}`. If you mean it: `pulumi destroy -s {stack}`"
         )
-    if not lab.exists():
+    if not lab.paths.state.exists():
         say("lab       there is none")
         return
     lab.up(say)  # destroying needs the API; starting it twice is harmless
-    others = sorted({machine.stack for machine in lab.machines() if machine.stack != f"swarm-{STACK}"})
+    others = sorted({tag for machine in lab.status()["machines"] for tag in _markers(machine)} - {MARKER})
     if others:
         raise CommandError(
             f"other stacks still have machines in the lab: {', '.join(others)}. Destroy those first: "
             f"lab exec -- pulumi destroy -s {others[0].removeprefix('swarm-')}"
         )
-    if lab.exec(["python", "-m", "proxmox_swarm.cli.destroy", STACK]) != 0:
+    command = [sys.executable, "-m", "proxmox_swarm.cli.destroy", STACK]
+    if subprocess.run(lab.command(command), cwd=project, env=lab.environment(), check=False).returncode != 0:
         raise CommandError("the stack was not destroyed, so the lab is left running; see above")
     lab.down()
     say("lab       down; nothing of it runs or is mounted")
+
+
+def _markers(machine: dict[str, Any]) -> list[str]:
+    return [tag for tag in (machine["tags"] or "untagged").split(";") if tag]

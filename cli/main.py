@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +45,7 @@ def down(stack: StackOption = "lab") -> None:
     from proxmox_swarm.cli.down import down as run
     from proxmox_swarm.lab import Lab
 
-    run(Lab(), stack, say)
+    run(Lab(), stack, Path.cwd(), say)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -54,9 +55,11 @@ def preview(context: typer.Context, stack: StackOption = "lab") -> None:
     from proxmox_swarm.lab import Lab
 
     if stack == "lab":
-        if not Lab().running():
+        lab = Lab()
+        if not lab.running():
             raise CommandError("the lab is not running, and its stack lives in it. Run `make up` first")
-        sys.exit(Lab().exec(["pulumi", "preview", "--stack", stack, "--non-interactive", *context.args]))
+        words = ["pulumi", "preview", "--stack", stack, "--non-interactive", *context.args]
+        sys.exit(subprocess.run(lab.command(words), env=lab.environment(), check=False).returncode)
     sys.exit(run(stack, Path.cwd(), context.args))
 
 

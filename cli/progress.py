@@ -12,6 +12,7 @@ from proxmox_swarm.settings.model import Settings
 
 DYNAMIC = "pulumi-python:dynamic/swarm:"
 QUIET = {"same", "read", "refresh"}
+SAID_ANYWAY = {"update failed"}
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Progress:
     say: Callable[[str], None]
     started: float = field(default_factory=time.monotonic)
     failed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     changed: int = 0
     _done: dict[str, dict[str, str]] = field(default_factory=dict)
     _phase_start: float = 0.0
@@ -79,10 +81,14 @@ class Progress:
         return ", ".join(f"{name} {word}" for name, word in told.items())
 
     def _diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
-        if diagnostic.get("severity") in {"error", "warning"}:
-            urn = diagnostic.get("urn", "")
-            where = f"{urn.rpartition('::')[2]}: " if urn else ""
-            self.say(f"{diagnostic['severity']}: {where}{_uncoloured(diagnostic['message']).strip()}")
+        severity = diagnostic.get("severity")
+        text = _uncoloured(diagnostic["message"]).strip()
+        if severity not in {"error", "warning"} or text in self.errors or text in SAID_ANYWAY:
+            return
+        if severity == "error":
+            self.errors.append(text)
+        urn = diagnostic.get("urn", "")
+        self.say(f"{severity}: {urn.rpartition('::')[2] + ': ' if urn else ''}{text}")
 
 
 def line(phase: str, text: str, seconds: float) -> str:

@@ -12,34 +12,39 @@ from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.host.connection import Target
 from proxmox_swarm.host.errors import Failure
 from proxmox_swarm.settings.model import Settings
-from proxmox_swarm.swarm import inventory, quorum
+from proxmox_swarm.swarm import inventory
 
 
 def print_cluster(stack: Stack, settings: Settings) -> None:
     """Ask a manager for the nodes, print them in declared order, then one line of verdict."""
     outputs = stack.outputs()
     try:
-        seen = {node.name: node for node in inventory.nodes(_managers(settings, outputs))}
+        found = inventory.read_inventory(_managers(settings, outputs), outputs["clusterId"])
     except Failure as error:
         raise CommandError("the nodes could not be listed after `up`", str(error)) from None
+    seen = {entry.address: entry for entry in found.nodes}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("NODE", "ADDRESS", "HOST", "ROLE", "STATE", "LABELS"):
         table.add_column(column, no_wrap=column != "LABELS")
     for node in settings.nodes.values():
-        found = seen.get(node.name)
-        labels = " ".join(f"{key}={value}" for key, value in sorted(found.labels.items())) if found else ""
-        table.add_row(node.name, node.address, node.host, node.role, found.summary if found else "missing", labels)
-    for name in sorted(set(seen) - set(settings.nodes)):
-        table.add_row(name, seen[name].address, "?", seen[name].role, f"{seen[name].summary}, not declared", "")
+        entry = seen.get(node.address)
+        table.add_row(node.name, node.address, node.host, node.role, *(_told(entry) if entry else ("missing", "")))
+    for entry in found.undeclared(node.address for node in settings.nodes.values()):
+        state, labels = _told(entry)
+        table.add_row(entry.hostname, entry.address, "?", entry.role, f"{state}, not declared", labels)
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    managers = [node for node in seen.values() if node.role == "manager"]
-    reachable = sum(1 for node in managers if node.reachable)
     console.print(
-        f"swarm {outputs['clusterId'][:4]}  {reachable} of {len(managers)} managers reachable, can lose "
-        f"{quorum.margin(len(managers), reachable)}      next: lab exec -- docker node ls | make preview | make down"
+        f"swarm {found.cluster_id[:4]}  {found.quorum}      next: lab exec -- docker node ls | make preview | make down"
     )
     console.print(f"from any machine that reaches the nodes: {outputs['dockerContext']}")
+
+
+def _told(entry: inventory.NodeEntry) -> tuple[str, str]:
+    """State and labels of a node in words."""
+    words = [entry.state, entry.availability if entry.availability != "active" else ""]
+    words.append("leader" if entry.leader else entry.reachability)
+    return " ".join(filter(None, words)), " ".join(f"{key}={value}" for key, value in sorted(entry.labels.items()))
 
 
 def _managers(settings: Settings, outputs: dict[str, Any]) -> list[Target]:

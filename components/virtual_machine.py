@@ -133,7 +133,7 @@ class VirtualMachine(pulumi.ComponentResource):
             started=False,
             scsi_hardware="virtio-scsi-single",
             cpu={"cores": 1},
-            memory={"dedicated": 16},
+            memory={"dedicated": 64},
             operating_system={"type": "l26"},
             disks=[{"interface": BOOT_DISK, "datastore_id": data.datastore, "size": data.size, "discard": "on"}],
             opts=pulumi.ResourceOptions(

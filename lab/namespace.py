@@ -19,10 +19,14 @@ from proxmox_swarm.lab.paths import Paths
 _START_DEADLINE = 60.0
 _END_DEADLINE = 40.0
 #: In a mount namespace of its own: the lab's name service files over this machine's, then the command.
+#: The lab's stack file is tracked, and the CLI would write the salt of its encryption into it at every run, although it
+#: takes the salt from the state (PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER); it ignores that it may not (3.259.0, measured).
 _WITH_NAMES = """
 resolv=$1 nsswitch=$2; shift 2
 mount --bind "$resolv" /etc/resolv.conf || exit 125
 [ ! -e /etc/nsswitch.conf ] || mount --bind "$nsswitch" /etc/nsswitch.conf || exit 125
+file=Pulumi.lab.yaml
+[ ! -e "$file" ] || { mount --bind "$file" "$file" && mount -o remount,bind,ro "$file"; } || exit 125
 exec "$@"
 """
 

@@ -33,7 +33,7 @@ class HostStateProvider(Provider):
             if props.get("disk"):
                 disk = plain(props["disk"])
                 data_disk.ensure(connection, disk["serial"], disk["mount"])
-            host_state.ensure_docker(connection, plain(props["docker"]), timeout=float(props["deadlines"]["boot"]))
+            host_state.ensure_docker(connection, plain(props.get("docker")), timeout=float(props["deadlines"]["boot"]))
         return CreateResult(props["node"], _apply(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
