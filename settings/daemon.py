@@ -45,7 +45,7 @@ _KEYS: Mapping[type, str] = {
 _TYPES: Mapping[str, type] = {name: kind for kind, names in _KEYS.items() for name in names.split()}
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
 
-_NEVER: Mapping[str, tuple[object, str, str]] = {
+NEVER: Mapping[str, tuple[object, str, str]] = {
     "live-restore": (
         True,
         "live-restore is incompatible with swarm mode: a node with it cannot join, and dockerd of a member does not start",
@@ -63,14 +63,17 @@ _NEVER: Mapping[str, tuple[object, str, str]] = {
         "no firewall-backend, or iptables",
     ),
 }
-_OWNED: Mapping[str, str] = {
+"""Values that break a swarm: the value, why, and what is accepted."""
+
+OWNED: Mapping[str, str] = {
     "hosts": "Debian's docker.service already passes -H, so dockerd would not start; and a TCP socket gives whoever "
     "reaches it root. Nodes are reached by SSH",
     "data-root": "the node's swarm identity is kept in it: moved, every node would forget the swarm",
     "swarm-default-advertise-addr": "the advertise address is the node's address on its first network",
-    "cluster-store": "dockerd refuses it since 24.0; it belongs to the old, separate Swarm",
-    "cluster-advertise": "dockerd refuses it since 24.0; it belongs to the old, separate Swarm",
+    "cluster-store": "it belongs to the old, separate Swarm: dockerd no longer starts with it",
+    "cluster-advertise": "it belongs to the old, separate Swarm: dockerd no longer starts with it",
 }
+"""Keys that are not the operator's, with the reason."""
 
 
 def merged(declared: Mapping[str, object]) -> dict[str, object]:
@@ -95,7 +98,7 @@ def address_pools(declared: Mapping[str, object]) -> list[tuple[Path, IPv4Networ
         if network is not None:
             found.append(((*PATH, "default-address-pools", index, "base"), network))
     try:
-        bridge = ip_interface(declared.get("bip", "")).network  # type: ignore[arg-type]
+        bridge = ip_interface(str(declared.get("bip"))).network
     except ValueError:
         return found
     return [*found, ((*PATH, "bip"), bridge)] if isinstance(bridge, IPv4Network) else found
@@ -105,8 +108,8 @@ def check(declared: Mapping[str, object]) -> Iterator[Problem]:
     """What is wrong with the declared keys of daemon.json."""
     for name, value in declared.items():
         path: Path = (*PATH, name)
-        if name in _OWNED:
-            yield Problem(path, None, _OWNED[name], "settings without this key")
+        if name in OWNED:
+            yield Problem(path, None, OWNED[name], "settings without this key")
         elif name not in _TYPES:
             yield from _unknown(name, path)
         elif not _is(value, _TYPES[name]):
@@ -117,8 +120,8 @@ def check(declared: Mapping[str, object]) -> Iterator[Problem]:
                 _TYPE_NAMES[_TYPES[name]],
                 _quotes(value, _TYPES[name]),
             )
-        elif name in _NEVER and value == _NEVER[name][0]:
-            yield Problem(path, show(value), _NEVER[name][1], _NEVER[name][2])
+        elif name in NEVER and value == NEVER[name][0]:
+            yield Problem(path, show(value), NEVER[name][1], NEVER[name][2])
     yield from _log_opts(declared)
     yield from _pools(declared)
 
@@ -166,10 +169,10 @@ def _pools(declared: Mapping[str, object]) -> Iterator[Problem]:
 
 def _network(value: object) -> IPv4Network | None:
     try:
-        network = ip_network(value)  # type: ignore[arg-type]
+        network = ip_network(value) if isinstance(value, str) else None
     except ValueError:
         return None
-    return network if isinstance(value, str) and isinstance(network, IPv4Network) else None
+    return network if isinstance(network, IPv4Network) else None
 
 
 def _is(value: object, kind: type) -> bool:

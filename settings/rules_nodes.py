@@ -84,6 +84,10 @@ def _hosts(draft: Draft) -> Iterator[Problem]:
         return
     hosts = draft.proxmox.hosts
     for node in draft.nodes.values():
+        if node.name in hosts:
+            yield Problem(
+                ("nodes", node.name), None, "a Proxmox VE host has this name", "a name of its own for every machine"
+            )
         host = hosts.get(node.spec.host)
         if host is None:
             yield Problem(

@@ -456,6 +456,7 @@ YAML_TRAPS = [
 ]
 
 NAMES = [
+    row("name of a Proxmox VE host", new_node("pve01"), "nodes.pve01", "a Proxmox VE host has this name"),
     row("capitals", new_node("Docker-1"), "nodes.Docker-1", "without case", "write docker-1"),
     row("underscore", new_node("docker_1"), "nodes.docker_1", "RFC 1123", "1 to 63 characters"),
     row("hyphen at the end", new_node("docker-"), "nodes.docker-", "RFC 1123"),
