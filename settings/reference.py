@@ -57,8 +57,8 @@ Keys that nobody knows are errors, and so is a key with nothing behind it. Requi
 - **Order**: Pulumi hands mappings over alphabetically, so nodes are taken in the natural order of their names (app-2 before
   app-10). Only lists keep their order, such as a pool's `networks`.
 - **What follows from the rest**: a node's address is its network's with the last octet `ip`; its MAC address is made from
-  `id` and the VLAN (`02:00:01:00:40:04` is id 4100 on VLAN 4), so that no two are the same; its data disk belongs to a machine
-  that is never started, with `id` + {HOLDER_OFFSET}, and has the serial `data-<that id>`.
+  `id` and the VLAN (`02:00:01:00:40:04` is id 4100 on VLAN 4), so that no two are the same; its data disk belongs to a
+  machine that is never started, with `id` + {HOLDER_OFFSET}, and has the serial `data-<that id>`.
 - **Included files**: `swarm:include` lists YAML files with more settings, keys without the prefix. They lie under the stack's
   own: mappings are merged, and where both have a value (a list too) the stack's wins, then the later file. `${{NAME}}` and
   `${{NAME:-otherwise}}` in a path come from the environment. The lab writes such a file: what is generated on its machine.
