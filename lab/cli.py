@@ -115,21 +115,27 @@ def _faults() -> Any:
 
 
 @fault_app.command("fail")
-def fault_fail(task: Task = "*", host: Host = "*", count: Count = 1, message: str | None = None) -> None:
-    """The next tasks fail, by default with a lock timeout."""
-    _run(lambda: _faults().fail(task, host, count, message))
+def fault_fail(message: str, task: Task = "*", host: Host = "*", count: Count = 1) -> None:
+    """The next tasks fail with this message."""
+    _run(lambda: _faults().add("fail", task, host, count, message=message))
+
+
+@fault_app.command("lock-timeout")
+def fault_lock_timeout(task: Task = "*", host: Host = "*", count: Count = 1) -> None:
+    """The next tasks fail because the VM's lock is not to be had."""
+    _run(lambda: _faults().add("lock-timeout", task, host, count))
 
 
 @fault_app.command("slow")
 def fault_slow(seconds: float, task: Task = "*", host: Host = "*", count: Count = 1) -> None:
     """The next tasks take longer."""
-    _run(lambda: _faults().slow(seconds, task, host, count))
+    _run(lambda: _faults().add("slow", task, host, count, seconds=seconds))
 
 
 @fault_app.command("api-down")
 def fault_api_down(host: str) -> None:
     """A host's API answers nothing until cleared."""
-    _run(lambda: _faults().api_down(host))
+    _run(lambda: _faults().add("api-down", host=host))
 
 
 @fault_app.command("crash")

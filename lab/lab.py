@@ -14,6 +14,7 @@ from typing import Any
 from proxmox_swarm.lab import namespace
 from proxmox_swarm.lab.control import Client, ControlError, NotRunningError
 from proxmox_swarm.lab.paths import Paths, default_directory
+from proxmox_swarm.lab.pve.faults import Kind
 
 Report = Callable[[str], None]
 #: What ``lab down --purge`` removes: machines, disks and every stack's state. Credentials and the registry stay.
@@ -30,18 +31,12 @@ class Faults:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def fail(self, task: str = "*", node: str = "*", count: int = 1, message: str | None = None) -> None:
-        """The next ``count`` tasks of this type fail; by default with a lock timeout."""
-        extra: dict[str, Any] = {"message": message} if message else {}
-        self._client.ask("fault", kind="fail", task=task, node=node, count=count, **extra)
+    def add(self, kind: Kind, task: str = "*", host: str = "*", count: int = 1, **more: Any) -> None:
+        """Put a rule in force: ``lock-timeout``, ``fail`` (``message``), ``slow`` (``seconds``) or ``api-down``.
 
-    def slow(self, seconds: float, task: str = "*", node: str = "*", count: int = 1) -> None:
-        """The next ``count`` tasks of this type take ``seconds`` longer."""
-        self._client.ask("fault", kind="slow", task=task, node=node, count=count, seconds=seconds)
-
-    def api_down(self, node: str) -> None:
-        """A host's API answers nothing."""
-        self._client.ask("fault", kind="down", node=node)
+        ``task`` is a task type of Proxmox VE (``qmcreate``, ``qmstart``, ``resize``, …); see ``lab.pve.faults``.
+        """
+        self._client.ask("fault", kind=kind, task=task, host=host, count=count, **more)
 
     def crash(self, vmid: int) -> None:
         """A machine loses its power."""
@@ -124,7 +119,7 @@ class Lab:
         return answer
 
     def stats(self) -> dict[str, Any]:
-        """Counters of the API; ``violation`` must be 0: answers that do not fit the official schema."""
+        """Counters of the API; ``schema_violations`` must be 0: answers that do not fit the official schema."""
         answer: dict[str, Any] = self._client.ask("stats")
         return answer
 

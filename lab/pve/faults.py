@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Kind = Literal["fail", "slow", "down"]
+Kind = Literal["lock-timeout", "fail", "slow", "api-down"]
+LOCK_TIMEOUT = "can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"
 
 #: Where Proxmox VE takes the VM's lock before it forks a worker, a lock timeout is the answer to the request itself.
 _REFUSED_AT_REQUEST = {"qmcreate", "qmconfig"}
@@ -14,20 +15,26 @@ _REFUSED_AT_REQUEST = {"qmcreate", "qmconfig"}
 
 @dataclass
 class Fault:
-    """``fail``: the next ``count`` matching tasks fail with ``message``; ``slow``: they take ``seconds`` longer;
-    ``down``: the host's API answers nothing until cleared. ``task`` (a task type of Proxmox VE) and ``node`` may be ``*``.
+    """A rule. ``task`` (a task type of Proxmox VE) and ``host`` may be ``*``.
+
+    ``lock-timeout`` and ``fail``: the next ``count`` matching tasks fail, the latter with ``message``; ``slow``: they take
+    ``seconds`` longer; ``api-down``: the host's API answers nothing until the faults are cleared.
     """
 
     kind: Kind
     task: str = "*"
-    node: str = "*"
+    host: str = "*"
     count: int = 1
     seconds: float = 0.0
-    message: str = "can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"
+    message: str = LOCK_TIMEOUT
 
-    def matches(self, kind: Kind, node: str, task: str) -> bool:
-        """Whether the rule is for this kind of event on this host."""
-        return self.kind == kind and self.node in ("*", node) and self.task in ("*", task)
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"no fault '{self.kind}': {', '.join(get_args(Kind))}")
+
+    def matches(self, kinds: tuple[Kind, ...], host: str, task: str) -> bool:
+        """Whether the rule is for one of these kinds of event on this host."""
+        return self.kind in kinds and self.host in ("*", host) and self.task in ("*", task)
 
 
 class Faults:
@@ -48,27 +55,27 @@ class Faults:
         """The rules in force, for the control socket."""
         return [asdict(rule) for rule in self._rules]
 
-    def is_down(self, node: str) -> bool:
+    def is_down(self, host: str) -> bool:
         """Whether the host's API is to be dead."""
-        return any(rule.matches("down", node, "*") for rule in self._rules)
+        return any(rule.matches(("api-down",), host, "*") for rule in self._rules)
 
-    def at_request(self, node: str, task: str, vmid: str) -> str | None:
+    def at_request(self, host: str, task: str, vmid: str) -> str | None:
         """The text to refuse the request with, if any."""
-        return self._failure(node, task, vmid) if task in _REFUSED_AT_REQUEST else None
+        return self._failure(host, task, vmid) if task in _REFUSED_AT_REQUEST else None
 
-    async def at_task(self, node: str, task: str, vmid: str) -> str | None:
+    async def at_task(self, host: str, task: str, vmid: str) -> str | None:
         """Wait as slow rules say, then return the text to fail the task with, if any."""
-        if slow := self._take("slow", node, task):
+        if slow := self._take(("slow",), host, task):
             await asyncio.sleep(slow.seconds)
-        return self._failure(node, task, vmid) if task not in _REFUSED_AT_REQUEST else None
+        return self._failure(host, task, vmid) if task not in _REFUSED_AT_REQUEST else None
 
-    def _failure(self, node: str, task: str, vmid: str) -> str | None:
-        rule = self._take("fail", node, task)
-        return rule.message.format(vmid=vmid, node=node) if rule else None
+    def _failure(self, host: str, task: str, vmid: str) -> str | None:
+        rule = self._take(("lock-timeout", "fail"), host, task)
+        return rule.message.format(vmid=vmid, node=host) if rule else None
 
-    def _take(self, kind: Kind, node: str, task: str) -> Fault | None:
+    def _take(self, kinds: tuple[Kind, ...], host: str, task: str) -> Fault | None:
         for rule in self._rules:
-            if rule.matches(kind, node, task):
+            if rule.matches(kinds, host, task):
                 rule.count -= 1
                 if rule.count <= 0:
                     self._rules.remove(rule)

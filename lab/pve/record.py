@@ -24,17 +24,17 @@ class Record:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._stream = os.fdopen(descriptor, "a", buffering=1)
-        self.counts: dict[str, int] = {"request": 0, "rejected": 0, "unserved": 0, "violation": 0, "task": 0}
+        self.counts: dict[str, int] = {"requests": 0, "rejected": 0, "unserved": 0, "schema_violations": 0, "tasks": 0}
         self.violations: list[str] = []
 
-    def write(self, kind: str, **fields: Any) -> None:
+    def write(self, event: str, **fields: Any) -> None:
         """Add a line with the time in seconds since the epoch."""
         if self._stream:
-            self._stream.write(json.dumps({"time": round(time.time(), 4), "kind": kind, **fields}) + "\n")
+            self._stream.write(json.dumps({"time": round(time.time(), 4), "event": event, **fields}) + "\n")
 
     def violation(self, operation: str, complaints: list[str]) -> None:
         """Note an answer that does not fit the official schema: a defect of the lab."""
-        self.counts["violation"] += 1
+        self.counts["schema_violations"] += 1
         self.violations.append(f"{operation}: {'; '.join(complaints[:3])}")
         self.write("violation", operation=operation, complaints=complaints)
 

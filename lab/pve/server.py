@@ -46,12 +46,16 @@ class Server:
 
     async def start(self, tls: ssl.SSLContext, port: int = PORT) -> None:
         """Listen on every host's address."""
-        app = web.Application(client_max_size=_MAX_BODY)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         for address in self._pve.addresses.values():
             await web.TCPSite(self._runner, address, port, ssl_context=tls).start()
+
+    def app(self) -> web.Application:
+        """The application by itself, for any listener."""
+        app = web.Application(client_max_size=_MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        return app
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
@@ -135,7 +139,7 @@ class Server:
         error: PveError | None, started: float,
     ) -> None:  # fmt: skip
         counts = self._pve.record.counts
-        counts["request"] += 1
+        counts["requests"] += 1
         counts["rejected"] += status == 400
         extra = {"error": error.message, "errors": error.errors} if error else {}
         self._pve.record.write(

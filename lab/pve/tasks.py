@@ -74,6 +74,7 @@ class Tasks:
     def admit(self, node: str, kind: str, vmid: int) -> None:
         """Called where Proxmox VE locks the VM before it forks: refuses if a fault says so."""
         if text := self._faults.at_request(node, kind, str(vmid)):
+            self._record.write("fault", node=node, task=kind, id=str(vmid), exitstatus=text)
             raise PveError(text)
 
     async def start(self, node: str, kind: str, about: str, user: str, work: Work) -> str:
@@ -84,7 +85,7 @@ class Tasks:
         self._tasks[upid] = task
         while len(self._tasks) > _KEEP:
             del self._tasks[next(iter(self._tasks))]
-        self._record.counts["task"] += 1
+        self._record.counts["tasks"] += 1
         self._record.write("task-start", upid=upid, node=node, type=kind, id=about)
         task.job = asyncio.create_task(self._run(task, work), name=upid)
         await asyncio.wait({task.job}, timeout=_HOLD)
@@ -111,7 +112,7 @@ class Tasks:
                 task.log(f"TASK ERROR: {task.exit_status}")
             self._record.write(
                 "task-end", upid=task.upid, node=task.node, type=task.type, id=task.id,
-                started=round(task.started, 4), ended=round(task.ended, 4), status=task.exit_status,
+                started=round(task.started, 4), ended=round(task.ended, 4), exitstatus=task.exit_status,
             )  # fmt: skip
 
     def get(self, upid: str) -> Task:
