@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ GIB = 1 << 30
 # half-made tree can never reach through them. The network is the machine's own: packages come from the mirror.
 ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
-BUILD_TIMEOUT = 1200.0
+BUILD_TIMEOUT = 1200.0  # seconds; the packages are about 150 MB to fetch
 
 
 class BuildError(RuntimeError):
@@ -27,26 +28,33 @@ class BuildError(RuntimeError):
 def build(root: Path, made: Path, step: Callable[[str], None]) -> None:
     """Makes the tree at ``root`` and from it ``made``/image.raw and ``made``/docker. Raises `BuildError`."""
     step(f"Debian {recipe.SUITE}, {len(recipe.PACKAGES)} packages from {recipe.MIRROR}")
-    _run(
-        [
-            *ISOLATED,
-            "mmdebstrap",
-            "--mode=root",
-            "--variant=minbase",
-            "--include=" + ",".join(recipe.PACKAGES),
-            f'--customize-hook={recipe.CUSTOMIZE} "$1"',
-            recipe.SUITE,
-            str(root),
-            *recipe.SOURCES,
-        ],
-        step,
-    )
+    options = ["--mode=root", "--variant=minbase", "--include=" + ",".join(recipe.PACKAGES)]
+    if proxy := _apt_proxy():
+        settings = root.with_name("apt.conf")  # a file: a proxy's address may hold a password
+        settings.touch(mode=0o600)
+        settings.write_text("".join(f"{line};\n" for line in proxy))
+        options.append(f"--aptopt={settings}")
+    options += [f'--customize-hook={recipe.CUSTOMIZE} "$1"']
+    _run([*ISOLATED, "mmdebstrap", *options, recipe.SUITE, str(root), *recipe.SOURCES], step)
     shutil.copy2(root / "usr/bin/docker", made / DOCKER)
     step("writing the ext4 image")
-    used = _bytes_used(root)
-    # a quarter for metadata and for the journal; the size is declared in whole GiB, so never below two
-    size = max(2, -(-int(used * 1.25) // GIB))
-    _run(["mke2fs", "-q", "-t", "ext4", "-L", "rootfs", "-d", str(root), str(made / IMAGE), f"{size}G"], step)
+    # a quarter more for metadata and some room; the size is declared in whole GiB, so never below two
+    size = max(2, -(-int(_bytes_used(root) * 1.25) // GIB))
+    # no journal: the image is only ever read
+    options = ["-q", "-t", "ext4", "-O", "^has_journal", "-L", "rootfs", "-d", str(root)]
+    _run(["mke2fs", *options, str(made / IMAGE), f"{size}G"], step)
+
+
+def _apt_proxy() -> list[str]:
+    """This machine's own proxy settings for packages; they do not stay in the image."""
+    lines = []
+    for name in ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::http::Proxy-Auto-Detect"):
+        value = subprocess.run(
+            ["apt-config", "dump", "--format", "%v%n", name], capture_output=True, text=True, check=False, timeout=30
+        ).stdout.strip()
+        if value:
+            lines.append(f'{name} "{value}"')
+    return lines
 
 
 def _bytes_used(root: Path) -> int:
@@ -59,26 +67,39 @@ def _bytes_used(root: Path) -> int:
 
 def _run(command: list[str], step: Callable[[str], None]) -> None:
     name = next(word for word in command if word in ("mmdebstrap", "mke2fs"))
-    tail: list[str] = []
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     environment["PATH"] = environment.get("PATH", "") + ":/usr/sbin:/sbin"
+    if shutil.which(name, path=environment["PATH"]) is None:
+        raise BuildError(f"building the machine image needs {name}, which is not installed")
+    output: list[str] = []
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    timer = threading.Timer(BUILD_TIMEOUT, process.kill)
+    timer.start()
     try:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError as error:
-        raise BuildError(f"{error.filename} is not installed: apt-get install mmdebstrap e2fsprogs") from error
-    with process:
-        assert process.stdout is not None  # noqa: S101 (PIPE above)
-        for line in process.stdout:
-            tail = [*tail[-19:], line.rstrip()]
-            if line.startswith("I: ") and not line.startswith("I: success"):
-                step(line[3:].strip())
+        with process:
+            assert process.stdout is not None  # noqa: S101 (PIPE above)
+            for line in process.stdout:
+                output = [*output[-39:], line.rstrip()]
+                if line.startswith("I: ") and not line.startswith(("I: success", "I: main()")):
+                    step(line[3:].strip())
+    finally:
+        timer.cancel()
     if process.returncode:
-        raise BuildError(f"{name} failed with exit code {process.returncode}:\n" + "\n".join(tail))
+        raise BuildError(_failure(name, process.returncode, output))
+
+
+def _failure(name: str, code: int, output: list[str]) -> str:
+    reason = next((line for line in output if line.startswith(("E: Failed to fetch", "E: Unable"))), None)
+    reason = reason or next((line for line in reversed(output) if line.startswith("E: ")), f"exit code {code}")
+    text = f"building the machine image failed in {name}: {reason.removeprefix('E: ')}"
+    if "fetch" in text:
+        text += "; this machine must reach the Debian mirror, or set PROXMOX_SWARM_DEBIAN_MIRROR and http_proxy"
+    return "\n".join([text, *output[-20:]])

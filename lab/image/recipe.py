@@ -1,11 +1,14 @@
 """What makes the lab's machine image: suite, packages, our files. A change here makes a new image."""
 
 import hashlib
+import os
 from pathlib import Path
 
 SUITE = "trixie"
-MIRROR = "http://deb.debian.org/debian"
-SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+
+# Another Debian mirror for the build, where these cannot be reached; the image's own sources.list stays Debian's.
+MIRROR = os.environ.get("PROXMOX_SWARM_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+SECURITY_MIRROR = os.environ.get("PROXMOX_SWARM_DEBIAN_SECURITY_MIRROR", "http://deb.debian.org/debian-security")
 
 SOURCES = (
     f"deb {MIRROR} {SUITE} main",
@@ -28,6 +31,7 @@ PACKAGES = (
     "kmod",
     "libnss-myhostname",
     "libnss-resolve",
+    "linux-sysctl-defaults",
     "netbase",
     "openssh-server",
     "procps",
@@ -47,7 +51,7 @@ ROOTFS = HERE / "rootfs"
 def fingerprint() -> str:
     """The first 16 hex digits of a hash over everything that makes the image."""
     digest = hashlib.sha256()
-    for word in (*SOURCES, *PACKAGES):
+    for word in (SUITE, *PACKAGES):
         digest.update(word.encode() + b"\0")
     for path in [CUSTOMIZE, HERE / "build.py", *sorted(p for p in ROOTFS.rglob("*") if p.is_file())]:
         digest.update(f"{path.relative_to(HERE)} {path.stat().st_mode & 0o111:o}\0".encode())

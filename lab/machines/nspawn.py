@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# Undoes nspawn's read-only view only where dockerd needs it before the image's own unit does the rest; "1" (all of it)
-# hangs the boot.
+from proxmox_swarm.lab.machines.command import run
+
+# The machine's own network settings are writable, the host's other settings are not; "1" (all of them) hangs the boot.
 ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
 
 # What Docker needs beyond nspawn's default list.
@@ -15,8 +16,19 @@ SYSTEM_CALLS = "@keyring bpf @mount @module"
 ENTER_CGROUPS = 'echo "$1" | while read -r file; do echo $$ >"$file" || exit 1; done || exit 1; shift; exec "$@"'
 
 
+# Where nspawn keeps a directory for every running container.
+STATE = Path("/run/systemd/nspawn")
+
+
+async def hide_state() -> None:
+    """Gives nspawn an empty state directory of this mount namespace, so that it leaves nothing in the host's."""
+    await run("mkdir", "-p", str(STATE))
+    await run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(STATE))
+
+
 def command(
     root: Path,
+    machine: str,
     name: str,
     docker: Path,
     namespace: Path,
@@ -26,7 +38,8 @@ def command(
 ) -> list[str]:
     """The arguments that boot the tree at ``root``.
 
-    ``devices`` are pairs (here, inside); ``cgroups`` are the files to enter; ``legacy`` says that cgroup v1 is in use.
+    ``machine`` tells it from others here, ``name`` is its host name; ``devices`` are pairs (here, inside); ``cgroups``
+    are the files to enter; ``legacy`` says that cgroup v1 is in use.
     """
     binds = [f"--bind={here}:{inside}" for here, inside in devices]
     return [
@@ -39,6 +52,7 @@ def command(
         f"--system-call-filter={SYSTEM_CALLS}",
         f"--network-namespace-path={namespace}",
         f"--directory={root}",
+        f"--machine={machine}",
         f"--bind={docker}:/var/lib/docker",
         *binds,
         f"--hostname={name}",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxmox_swarm.lab.machines import agent, limits
+from proxmox_swarm.lab.machines import agent, limits, nspawn
 from proxmox_swarm.lab.machines.cgroups import Cgroups
 from proxmox_swarm.lab.machines.machine import Machine, MachineError
 from proxmox_swarm.lab.machines.mounts import BaseImages
@@ -35,19 +35,22 @@ class Machines:
         self._machines: dict[int, Machine] = {}
         self._asked: set[int] = set()
         self._agents: dict[int, asyncio.Lock] = {}
+        self._preparing = asyncio.Lock()
+        self._hidden = False
 
     async def start(self, spec: MachineSpec) -> None:
         """Returns when the machine's init runs. Raises `MachineError`: already running, or why it does not start."""
         if spec.vmid in self._machines:
             raise MachineError(f"machine {spec.vmid} is running already")
-        self._limits.raise_()
-        machine = self._machines[spec.vmid] = Machine(spec, self._run / "machines" / str(spec.vmid))
+        directory = self._run / "machines" / str(spec.vmid)
+        machine = Machine(spec, directory, self._images, self._network, self._cgroups)
+        self._machines[spec.vmid] = machine
         try:
-            await machine.start(self._images, self._network, self._cgroups)
+            await self._prepare()
+            await machine.start(lambda: self._exited(spec.vmid))
         except BaseException:
             del self._machines[spec.vmid]
             raise
-        machine.watch(lambda: self._exited(spec.vmid))
 
     async def shutdown(self, vmid: int, timeout: float) -> None:
         """Powers a machine off from inside; kills it after ``timeout`` seconds. Harmless when it is not running."""
@@ -62,8 +65,8 @@ class Machines:
             await machine.kill()
 
     def running(self, vmid: int) -> bool:
-        """Is the machine's process there?"""
-        return self.pid(vmid) is not None
+        """Is the machine on? Also while it reboots, when it has no init process for a moment."""
+        return vmid in self._machines
 
     def pid(self, vmid: int) -> int | None:
         """The machine's init process, as seen from here."""
@@ -86,15 +89,22 @@ class Machines:
 
     async def set_link(self, vmid: int, nic: int, up: bool) -> None:
         """Plugs the cable of card ``nic`` in or out."""
-        if vmid not in self._machines:
+        if (machine := self._machines.get(vmid)) is None:
             raise MachineError(f"machine {vmid} is not running")
-        await self._network.set_link(vmid, nic, up)
+        await machine.set_link(nic, up)
 
     async def close(self) -> None:
         """Kills every machine and takes away what the kernel would keep."""
         await asyncio.gather(*(self.kill(vmid) for vmid in list(self._machines)))
         self._limits.restore()
         await asyncio.to_thread(clean, self._run)
+
+    async def _prepare(self) -> None:
+        async with self._preparing:
+            self._limits.raise_()
+            if not self._hidden:
+                await nspawn.hide_state()
+                self._hidden = True
 
     def _exited(self, vmid: int) -> None:
         del self._machines[vmid]
