@@ -19,12 +19,15 @@ def ensure_docker(
     *,
     timeout: float,
     source: Literal["docker-ce", "debian"] = "docker-ce",
-) -> str:
-    """Install Docker if it is absent and wait until dockerd answers; returns its version.
+) -> str | None:
+    """Install Docker if it is absent and wait until dockerd answers; returns the version installed, None if it was there.
 
     ``version`` is a prefix such as ``29.8.2`` (None: the newest). ``source`` is Docker's own repository, or the
     distribution's ``docker.io``. Waits for cloud-init and for other package managers. Raises HostError.
     """
+    # Where it is installed it may still be starting; whoever needs it waits for it.
+    if conn.run(["sh", "-c", "command -v dockerd"], sudo=True, timeout=30).code == 0:
+        return None
     args = {
         "version": version,
         "source": source,

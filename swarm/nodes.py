@@ -24,6 +24,8 @@ def find(nodes: Iterable[Json], node_id: str) -> Json | None:
 
 def get(engine: EngineApi, node_id: str, deadline: Deadline) -> Json | None:
     """The node with this id, or None when the swarm has none. Raises EngineError."""
+    if not node_id:
+        return None
     try:
         return persist(lambda: engine.node(node_id), deadline)
     except EngineError as error:

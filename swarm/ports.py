@@ -64,18 +64,22 @@ def closed(joiner: Target, manager: Target, peers: Sequence[str], spec: PortSpec
             inward = k.result()
         listener.end_input()
         outward = listener.result()
-    return _in_words(joiner, manager, inward, outward)
+    return _in_words(joiner, manager, spec, inward, outward)
 
 
-def _in_words(joiner: Target, manager: Target, inward: dict[str, Any], outward: dict[str, Any]) -> list[str]:
+def _in_words(
+    joiner: Target, manager: Target, spec: PortSpec, inward: dict[str, Any], outward: dict[str, Any]
+) -> list[str]:
     found = []
     for address, port, reason in outward["closed"]:
         name = manager.node if address == manager.address else address
         found.append(f"{port}/tcp {joiner.node} → {name}: {reason}")
-    # A port that some program on the joining node holds could not be listened on, hence not tried.
+    # A port that something on the joining node holds could not be listened on, hence not tried.
     busy = {(protocol, port): reason for protocol, port, reason in outward["busy"]}
     for (protocol, port), reason in busy.items():
-        found.append(f"{port}/{protocol} on {joiner.node} itself: {reason}")
+        # The kernel's own VXLAN socket stays for a while after a node has left, and dockerd uses it again.
+        if (protocol, port) != ("udp", spec.data_path_port):
+            found.append(f"{port}/{protocol} on {joiner.node} itself: {reason}")
     for protocol, port, reason in inward["closed"]:
         if (protocol, port) not in busy:
             found.append(f"{port}/{protocol} {manager.node} → {joiner.node}: {reason}")

@@ -1,7 +1,7 @@
 """Install Docker on a Debian or Ubuntu host that has none.
 
 ``args``: ``version`` (None: the newest), ``source`` ("docker-ce" or "debian"), ``key_url``, ``repository``,
-``fingerprint``, ``timeout``. Result: ``version`` of dockerd, ``installed`` (whether this run installed it).
+``fingerprint``, ``timeout``. Result: ``version`` of dockerd.
 """
 
 import base64
@@ -117,37 +117,32 @@ def wait_for_dockerd(end: float) -> None:
 
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
-    """Install if absent, wait for whoever else is installing."""
-    present = dockerd() is not None
+    """Install, waiting for whoever else is installing, and wait until dockerd answers."""
     end = time.monotonic() + args["timeout"]
-    if not present:
-        if Path("/usr/bin/cloud-init").exists():
-            # First boot installs packages too; its own failure is not ours to judge.
-            subprocess.run(
-                ["cloud-init", "status", "--wait"], check=False, capture_output=True, timeout=args["timeout"]
-            )
-        if args["source"] == "docker-ce":
-            add_repository(args)
-            packages = ["docker-ce", "docker-ce-cli", "containerd.io"]
-        else:
-            packages = ["docker.io", "docker-cli"]
-        apt = ["apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={int(args['timeout'])}"]
-        run(*apt, "update", timeout=end - time.monotonic())
-        if args["version"]:
-            # Package versions carry an epoch and a suffix: 5:29.8.2-1~debian.13~trixie.
-            known = run("apt-cache", "madison", packages[0], timeout=30).splitlines()
-            versions = [line.split("|")[1].strip() for line in known if "|" in line]
-            match = next((v for v in versions if v.split(":", 1)[-1].startswith(args["version"])), None)
-            if match is None:
-                raise SystemExit(f"{packages[0]} {args['version']} is not offered; there are {', '.join(versions[:8])}")
-            packages = [f"{name}={match}" if name in (packages[0], "docker-ce-cli") else name for name in packages]
-        elif args["source"] == "debian":
-            # docker-cli is a package of its own from Debian 13 on.
-            offered = run("apt-cache", "madison", "docker-cli", timeout=30).strip()
-            packages = packages if offered else packages[:1]
-        run(*apt, "install", "--no-install-recommends", *packages, timeout=end - time.monotonic())
-        # An unattended upgrade would restart every engine of the cluster on the same night.
-        run("apt-mark", "hold", *[name.split("=")[0] for name in packages], timeout=30)
+    if Path("/usr/bin/cloud-init").exists():
+        # First boot installs packages too; its own failure is not ours to judge.
+        subprocess.run(["cloud-init", "status", "--wait"], check=False, capture_output=True, timeout=args["timeout"])
+    if args["source"] == "docker-ce":
+        add_repository(args)
+        packages = ["docker-ce", "docker-ce-cli", "containerd.io"]
+    else:
+        packages = ["docker.io", "docker-cli"]
+    apt = ["apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={int(args['timeout'])}"]
+    run(*apt, "update", timeout=end - time.monotonic())
+    if args["version"]:
+        # Package versions carry an epoch and a suffix: 5:29.8.2-1~debian.13~trixie.
+        known = run("apt-cache", "madison", packages[0], timeout=30).splitlines()
+        versions = [line.split("|")[1].strip() for line in known if "|" in line]
+        match = next((v for v in versions if v.split(":", 1)[-1].startswith(args["version"])), None)
+        if match is None:
+            raise SystemExit(f"{packages[0]} {args['version']} is not offered; there are {', '.join(versions[:8])}")
+        packages = [f"{name}={match}" if name in (packages[0], "docker-ce-cli") else name for name in packages]
+    elif args["source"] == "debian":
+        # docker-cli is a package of its own from Debian 13 on.
+        offered = run("apt-cache", "madison", "docker-cli", timeout=30).strip()
+        packages = packages if offered else packages[:1]
+    run(*apt, "install", "--no-install-recommends", *packages, timeout=end - time.monotonic())
+    # An unattended upgrade would restart every engine of the cluster on the same night.
+    run("apt-mark", "hold", *[name.split("=")[0] for name in packages], timeout=30)
     wait_for_dockerd(end)
-    version = run(dockerd() or "dockerd", "--version", timeout=30).split()[2].rstrip(",")
-    return {"installed": not present, "version": version}
+    return {"version": run(dockerd() or "dockerd", "--version", timeout=30).split()[2].rstrip(",")}

@@ -5,6 +5,7 @@ Ends when stdin does, after 15 seconds at the latest. Result: ``busy`` [[protoco
 [[address, port, reason], …].
 """
 
+import errno
 import os
 import selectors
 import socket
@@ -29,14 +30,27 @@ def bind(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
     return sock
 
 
+def bind_soon(kind: socket.SocketKind, address: str, port: int, end: float) -> socket.socket:
+    """Bind, waiting until ``end`` for a dockerd that is still leaving a swarm to let go of the port."""
+    while True:
+        try:
+            return bind(kind, address, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
 def main(args: dict[str, Any]) -> dict[str, Any]:
     """Serve until told to stop."""
     ready = selectors.DefaultSelector()
     busy: list[list[Any]] = []
+    start = time.monotonic()
     for protocol, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
         for port in args[protocol]:
             try:
-                ready.register(bind(kind, args["address"], port), selectors.EVENT_READ, protocol)
+                listener = bind_soon(kind, args["address"], port, start + args["patience"] / 3)
+                ready.register(listener, selectors.EVENT_READ, protocol)
             except OSError as error:
                 busy.append([protocol, port, error.strerror or str(error)])
     trying: dict[tuple[str, int], str] = {}
@@ -47,7 +61,6 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
         trying[(address, port)] = "no answer"
         ready.register(sock, selectors.EVENT_WRITE, (address, port))
     ready.register(sys.stdin, selectors.EVENT_READ, "stdin")
-    start = time.monotonic()
     told_to_stop = False
     # Stopping early leaves the outgoing tries their patience.
     while time.monotonic() - start < 15 and not (
