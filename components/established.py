@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pulumi
+import pulumi.runtime
 
 OVERRIDE = "PROXMOX_SWARM_ESTABLISHED"
 
@@ -15,5 +16,6 @@ async def is_established() -> bool:
     if override is not None:
         return override not in ("", "0", "false")
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    details = await pulumi.StackReference("self", stack_name=name).get_output_details("clusterId")
-    return bool(details.value)
+    # Not a StackReference: that is a resource, and every change of an output would show as its drift in a refresh.
+    outputs = await pulumi.runtime.invoke_async("pulumi:pulumi:readStackOutputs", {"name": name})
+    return bool((outputs.get("outputs") or {}).get("clusterId"))

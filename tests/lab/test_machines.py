@@ -198,7 +198,7 @@ def mounts_of(directory: Path) -> list[str]:
 def network_namespaces(pids: Iterable[int]) -> set[str]:
     found = set()
     for pid in pids:
-        with contextlib.suppress(FileNotFoundError):  # ended meanwhile
+        with contextlib.suppress(OSError):  # ended meanwhile, or not ours to read
             found.add(str(Path(f"/proc/{pid}/ns/net").readlink()))
     return found
 

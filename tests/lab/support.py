@@ -1,0 +1,146 @@
+"""A lab of the tests' own, and the ways tests look at it: the real commands, the engines themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BIN = ROOT / ".venv" / "bin"
+
+
+class Site:
+    """A lab in a folder of its own, driven by the commands people type."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("PULUMI", "PROXMOX", "DOCKER", "SSL_", "REQUESTS_"))
+            },
+            "PROXMOX_SWARM_LAB": str(folder),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+
+    def run(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """A command in the project's folder, as a person would type it."""
+        done = subprocess.run(
+            argv,
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def start(self, *argv: str, log: Path) -> subprocess.Popen[bytes]:
+        """A command that goes on while the test does something to it."""
+        with log.open("wb") as sink:
+            return subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def make(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """``make`` with these words."""
+        return self.run("make", "--silent", *words, check=check)
+
+    def exec(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """A command inside the lab's network."""
+        return self.run("lab", "exec", "--", *argv, check=check, timeout=timeout)
+
+    def pulumi(self, *words: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """The CLI inside the lab."""
+        return self.exec("pulumi", *words, "--non-interactive", check=check, timeout=timeout)
+
+    def outputs(self, stack: str = "lab") -> dict[str, Any]:
+        """The stack's outputs."""
+        found: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json", "--stack", stack).stdout)
+        return found
+
+    def state(self, stack: str = "lab") -> dict[str, Any]:
+        """The stack's state, secrets encrypted."""
+        found: dict[str, Any] = json.loads(self.pulumi("stack", "export", "--stack", stack).stdout)["deployment"]
+        return found
+
+    def steps(self, *words: str, stack: str = "lab") -> dict[str, str]:
+        """What a preview would do to what is not the same: operation by ``<type's last part> <name>``."""
+        shown = json.loads(self.pulumi("preview", "--json", "--stack", stack, *words).stdout)
+        return {
+            f"{step['urn'].split('$')[-1].split('::')[0].split(':')[-1]} {step['urn'].split('::')[-1]}": step["op"]
+            for step in shown["steps"]
+            if step["op"] not in ("same", "read")
+        }
+
+    def ssh(self, address: str, script: str, check: bool = True) -> str:
+        """A root shell script on a node, over SSH as an operator has it."""
+        return self.exec("ssh", f"ansible@{address}", "sudo", "-n", "sh", "-c", _quoted(script), check=check).stdout
+
+    def nodes(self, address: str = "192.168.4.30") -> dict[str, dict[str, Any]]:
+        """``docker node inspect`` of every node, by host name, as the engine at ``address`` tells it."""
+        listed = self.ssh(address, "docker node inspect $(docker node ls -q)")
+        return {node["Description"]["Hostname"]: node for node in json.loads(listed)}
+
+    def summary(self, address: str = "192.168.4.30") -> list[tuple[str, str, str, str]]:
+        """``docker node ls``: name, status, availability, manager status."""
+        form = "{{.Hostname}}|{{.Status}}|{{.Availability}}|{{.ManagerStatus}}"
+        listed = self.ssh(address, f"docker node ls --format '{form}'").split("\n")
+        return sorted(tuple(line.split("|")) for line in listed if line)  # type: ignore[misc]
+
+
+def _quoted(script: str) -> str:
+    return "'" + script.replace("'", "'\\''") + "'"
+
+
+def stack_file(change: dict[str, Any], target: Path, source: str = "lab") -> Path:
+    """A copy of a stack's file with some top-level keys changed (deep-merged), for ``--config-file``."""
+    content = yaml.safe_load((ROOT / f"Pulumi.{source}.yaml").read_text())
+    _merge(content["config"], {f"swarm:{key}": value for key, value in change.items()})
+    target.write_text(yaml.safe_dump(content, sort_keys=False))
+    return target
+
+
+def _merge(into: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+SEVEN = [
+    "docker-app-1",
+    "docker-app-2",
+    "docker-app-3",
+    "docker-infra-1",
+    "docker-infra-2",
+    "docker-infra-3",
+    "swarmpit-mgmt",
+]
+
+
+def assert_whole(site: Site, names: list[str] = SEVEN, managers: int = 3, address: str = "192.168.4.30") -> None:
+    """The engines themselves agree: these nodes and no others, all ready and active, one leader, the rest reachable."""
+    rows = site.summary(address)
+    assert [row[0] for row in rows] == sorted(names), rows
+    assert {row[1:3] for row in rows} == {("Ready", "Active")}, rows
+    assert sorted(row[3] for row in rows if row[3]) == ["Leader"] + ["Reachable"] * (managers - 1), rows

@@ -1,0 +1,104 @@
+"""A first `up` killed at five moments, the CLI alone and with everything it started; then `make up` ends as always."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxmox_swarm.lab import Lab
+from tests.lab.support import Site, assert_whole
+
+PATIENCE = 120
+
+
+def pending(site: Site, kind: str, name: str) -> bool:
+    """Whether the stack's own state says that this resource is being created right now."""
+    file = site.folder / "state" / ".pulumi" / "stacks" / "swarm" / "lab.json"
+    try:
+        state = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    operations = (state.get("checkpoint", {}).get("latest") or {}).get("pending_operations") or []
+    return any(
+        operation["resource"]["urn"].endswith(f"{kind}::{name}") and operation["type"] == "creating"
+        for operation in operations
+    )
+
+
+def task_runs(site: Site, kind: str) -> bool:
+    """Whether the Proxmox VE API runs such a task right now, by its own record."""
+    begun: set[str] = set()
+    for entry in Lab(site.folder).record():
+        if entry.get("event") == "task-start" and entry["type"] == kind:
+            begun.add(entry["upid"])
+        elif entry.get("event") == "task-end":
+            begun.discard(entry["upid"])
+    return bool(begun)
+
+
+MOMENTS: dict[str, Callable[[Site], bool]] = {
+    "a VM's import": lambda site: task_runs(site, "qmcreate"),
+    "a VM's start": lambda site: task_runs(site, "qmstart"),
+    "init": lambda site: pending(site, "swarm:Cluster", "managers"),
+    "the second manager's join": lambda site: pending(site, "swarm:Member", "docker-app-2"),
+    "the workers' joins": lambda site: pending(site, "swarm:Member", "docker-infra-3"),
+}
+
+
+@pytest.fixture
+def clean(site: Site) -> Iterator[Site]:
+    """The lab up and the stack without resources, whatever the test before left."""
+    yield site
+    site.make("down")
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["the CLI alone", "its whole group"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_up_after_a_kill(clean: Site, tmp_path: Path, moment: str, whole_group: bool) -> None:
+    site = clean
+    log = tmp_path / "up.log"
+    up = site.start("make", "--silent", "up", log=log)
+    reached = MOMENTS[moment]
+    limit = time.monotonic() + PATIENCE
+    while not reached(site):
+        assert up.poll() is None, f"`up` ended before {moment}:\n{log.read_text()}"
+        assert time.monotonic() < limit, f"{moment} was never seen:\n{log.read_text()}"
+        time.sleep(0.005)
+    _kill(site, up.pid, whole_group)
+    up.wait(timeout=60)
+    assert up.returncode != 0, log.read_text()
+
+    site.make("up")
+
+    assert_whole(site)
+    ids = {node["id"] for node in site.outputs()["nodes"]}
+    assert ids == {node["ID"] for node in site.nodes().values()}
+    swarms = {_swarm_of(site, f"192.168.4.{last}") for last in (30, 31, 32)}
+    assert swarms == {site.outputs()["clusterId"]}
+    assert site.steps() == {}
+
+
+def _kill(site: Site, up: int, whole_group: bool) -> None:
+    session = int((site.folder / "run" / "session").read_text().split()[0])
+    if whole_group:
+        os.killpg(up, signal.SIGKILL)  # make, our command, and what runs in the lab
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = entry.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session:
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+            except (OSError, ValueError):
+                continue
+    else:
+        os.kill(session, signal.SIGKILL)
+
+
+def _swarm_of(site: Site, address: str) -> Any:
+    return json.loads(site.ssh(address, "docker info --format '{{json .Swarm}}'"))["Cluster"]["ID"]
