@@ -14,7 +14,7 @@ VM_TASKS = {"qmcreate", "resize", "qmstart", "imgcopy", "qmmove"}
 def test_never_more_tasks_on_a_host_than_declared_and_a_lock_timeout_is_survived(site: Site) -> None:
     lab = Lab(site.folder)
     site.run("lab", "up")
-    lab.faults.fail(task="qmcreate", node="pve02")
+    lab.faults.add("lock-timeout", task="qmcreate", host="pve02", count=1)
     site.make("up")
     assert_whole(site)
 
