@@ -112,6 +112,10 @@ class HypervisorSsh:
             allow_pty=False,
         )
 
+    def ports(self) -> list[int]:
+        """The ports it listens on, in the order of the hosts."""
+        return [server.get_port() for server in self._servers]
+
     async def close(self) -> None:
         """Stop listening and end the connections."""
         for server in self._servers:

@@ -68,8 +68,8 @@ class Lab:
         from proxmox_swarm.lab import image
         from proxmox_swarm.lab.credentials import Credentials
         from proxmox_swarm.lab.daemon import link_image
-        from proxmox_swarm.lab.environment import prepare
         from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS
+        from proxmox_swarm.lab.workspace import prepare
 
         started = time.monotonic()
         if os.geteuid() != 0:
@@ -129,7 +129,7 @@ class Lab:
 
     def environment(self) -> dict[str, str]:
         """The environment for programs inside."""
-        from proxmox_swarm.lab.environment import environment
+        from proxmox_swarm.lab.workspace import environment
 
         return environment(self.paths)
 

@@ -91,7 +91,7 @@ class Api:
         self.machines = machines
         self.headers = {"Authorization": f"PVEAPIToken={TOKEN_ID}={SECRET}"}
 
-    async def call(self, method: str, path: str, **parameters: Any) -> Answer:
+    async def call(self, method: str, path: str, /, **parameters: Any) -> Answer:
         """``path`` as sent (raw); ``_`` in a parameter's name is ``-``."""
         form = [(k.replace("__", "-"), str(v)) for k, v in parameters.items()]
         url = f"{self._base}/api2/json/{path}"
@@ -104,10 +104,10 @@ class Api:
         async with self._session.request(method, URL(url, encoded=True), data=data, headers=headers) as response:
             return Answer(response.status, response.reason or "", json.loads(await response.text()))
 
-    async def get(self, path: str, **parameters: Any) -> Any:
+    async def get(self, path: str, /, **parameters: Any) -> Any:
         return (await self.call("GET", path, **parameters)).data
 
-    async def task(self, method: str, path: str, **parameters: Any) -> str:
+    async def task(self, method: str, path: str, /, **parameters: Any) -> str:
         """Start a task, wait for its end, return its exit status."""
         upid = (await self.call(method, path, **parameters)).data
         node = upid.split(":")[1]
