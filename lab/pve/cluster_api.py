@@ -227,9 +227,8 @@ async def create_ha_resource(pve: Pve, call: Call) -> None:
         raise PveError(f"create ha resource failed: resource ID '{sid}' already defined")
     if int(sid.partition(":")[2]) not in pve.state.vms:
         raise PveError(f"create ha resource failed: unable to find '{sid}'")
-    entry: dict[str, Any] = {"state": "started", "max_restart": 1, "max_relocate": 1, "failback": 1}
-    entry |= {k: v for k, v in call.parameters.items() if k in _RESOURCE_OPTIONS}
-    pve.state.ha_resources[sid] = {**entry, "sid": sid, "type": sid.partition(":")[0]}
+    options = {k: v for k, v in call.parameters.items() if k in _RESOURCE_OPTIONS}
+    pve.state.ha_resources[sid] = {"state": "started", **options, "sid": sid, "type": sid.partition(":")[0]}
     pve.state.save()
 
 
