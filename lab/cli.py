@@ -31,10 +31,11 @@ def _fail(error: Exception, status: int = 1) -> typer.Exit:
 def up() -> None:
     """Start the lab; harmless when it runs."""
     from proxmox_swarm.lab.image import ImageError
+    from proxmox_swarm.lab.prerequisites import PrerequisiteError
 
     try:
         Lab().up(_say)
-    except (LabError, ImageError, OSError) as error:
+    except (LabError, ImageError, PrerequisiteError, OSError) as error:
         raise _fail(error) from error
 
 

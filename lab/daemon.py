@@ -21,6 +21,7 @@ from typing import Any
 from proxmox_swarm.lab import control, image, machines
 from proxmox_swarm.lab.credentials import TOKEN_ID, Credentials
 from proxmox_swarm.lab.hypervisor_ssh import HypervisorSsh
+from proxmox_swarm.lab.image_links import drop_unused, link_image
 from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS, REGISTRY, Network
 from proxmox_swarm.lab.paths import Paths
 from proxmox_swarm.lab.pve import server
@@ -63,7 +64,7 @@ class Daemon:
         faults = Faults()
         source = image.ensure(log.info)
         boot_image = link_image(paths, source)
-        drop_unused_images(paths, storages, boot_image)
+        drop_unused(paths, storages, boot_image)
         self._images = ImageServer(DNS_SERVERS[0], {boot_image.name: boot_image})
         url = self._images.url(boot_image.name)
         self._pve = Pve(
@@ -71,7 +72,8 @@ class Daemon:
             HOSTS, {url: Download(url, boot_image, source.sha512)},
         )  # fmt: skip
         self._pve.power.changed = self._publish_names
-        self._api = server.Server(self._pve, Schema(), TOKEN_ID, self._credentials.token.rpartition("=")[2])
+        self._schema = Schema()
+        self._api = server.Server(self._pve, self._schema, TOKEN_ID, self._credentials.token.rpartition("=")[2])
         self._ssh = HypervisorSsh(
             HOSTS, self._credentials.host_key, self._credentials.public_key, lambda h: storages.path(h, "local") / "snippets"
         )  # fmt: skip
@@ -99,9 +101,9 @@ class Daemon:
             raise
         self._ready.set()
         log.info("ready")
-        onboot = asyncio.create_task(self._start_onboot())
+        background = asyncio.gather(asyncio.to_thread(self._schema.load), self._start_onboot())
         await self._end.wait()
-        onboot.cancel()
+        background.cancel()
         await self._stop()
 
     async def _start(self) -> None:
@@ -138,6 +140,7 @@ class Daemon:
             return_exceptions=True,
         )  # fmt: skip
         await self._machines.close()
+        await asyncio.to_thread(self._pve.storages.close)
         self._record.close()
         await self._control.close()
 
@@ -208,28 +211,6 @@ class Daemon:
     def _machine_ended(self, vmid: int) -> None:
         log.warning("machine %s ended by itself", vmid)
         self._record.write("machine-ended", vmid=vmid)
-
-
-def link_image(paths: Paths, source: image.Image) -> Path:
-    """A name of the image inside the lab's own directory: a new image in the cache does not pull it from under a VM."""
-    target = paths.images / f"debian-13-{source.sha512[:12]}.raw"
-    if not target.exists():
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(source.path)
-        except OSError:  # the cache is on another file system
-            target.symlink_to(source.path)
-    return target
-
-
-def drop_unused_images(paths: Paths, storages: Storages, current: Path) -> None:
-    """Remove earlier images that neither a volume nor a file on a storage refers to."""
-    used = {str(current), *(volume.image or "" for volume in storages.state.volumes)}
-    for host in HOSTS:
-        used |= {str(file.path.resolve()) for file in storages.files(host, "local")}
-    for path in paths.images.iterdir():
-        if str(path) not in used and str(path.resolve()) not in used:
-            path.unlink()
 
 
 def _hold(paths: Paths) -> int:

@@ -64,19 +64,21 @@ class Lab:
         self.faults = Faults(self._client)
 
     def up(self, report: Report = _silent) -> None:
-        """Start it, if it does not run. Raises ``LabError`` or ``ImageError``."""
-        from proxmox_swarm.lab import image
+        """Start it, if it does not run. Raises ``LabError``, ``ImageError`` or ``PrerequisiteError``."""
+        from proxmox_swarm.lab import image, prerequisites
         from proxmox_swarm.lab.credentials import Credentials
-        from proxmox_swarm.lab.daemon import link_image
+        from proxmox_swarm.lab.image_links import link_image
         from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS
         from proxmox_swarm.lab.workspace import prepare
 
         started = time.monotonic()
         if os.geteuid() != 0:
             raise namespace.LabError("the lab makes machines and networks: it needs root (sudo)")
+        if prerequisites.missing():
+            prerequisites.install(report)
+        source = image.ensure(report)
         self.paths.make()
         with namespace.locked(self.paths):
-            source = image.ensure(report)
             credentials = Credentials(self.paths, HOSTS)
             credentials.ensure()
             url = f"http://{DNS_SERVERS[0]}/images/{link_image(self.paths, source).name}"

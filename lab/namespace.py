@@ -15,9 +15,11 @@ from pathlib import Path
 from proxmox_swarm.lab import machines
 from proxmox_swarm.lab.control import Client, ControlError, NotRunningError
 from proxmox_swarm.lab.paths import Paths
+from proxmox_swarm.lab.prerequisites import search_path
 
 _START_DEADLINE = 60.0
 _END_DEADLINE = 40.0
+_LOCK_DEADLINE = _START_DEADLINE + _END_DEADLINE
 #: In a mount namespace of its own: the lab's name service files over this machine's, then the command.
 #: The lab's stack file is tracked, and the CLI would write the salt of its encryption into it at every run, although it
 #: takes the salt from the state (PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER); it ignores that it may not (3.259.0, measured).
@@ -37,10 +39,20 @@ class LabError(RuntimeError):
 
 @contextmanager
 def locked(paths: Paths) -> Iterator[None]:
-    """Only one ``lab up`` or ``lab down`` of a lab at a time."""
+    """Only one ``lab up`` or ``lab down`` of a lab at a time. Raises ``LabError`` when another takes too long."""
     descriptor = os.open(paths.root / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + _LOCK_DEADLINE
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LabError(
+                        f"another `lab up` or `lab down` of {paths.root} has been at work for {_LOCK_DEADLINE:.0f} s"
+                    ) from None
+                time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)
@@ -56,6 +68,7 @@ def start(paths: Paths) -> None:
                 sys.executable, "-m", "proxmox_swarm.lab.daemon", str(paths.root),
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            env={**os.environ, "PATH": search_path()},
         )  # fmt: skip
     deadline = time.monotonic() + _START_DEADLINE
     while True:

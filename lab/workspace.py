@@ -12,6 +12,7 @@ from proxmox_swarm.lab import image
 from proxmox_swarm.lab.credentials import Credentials
 from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS
 from proxmox_swarm.lab.paths import VARIABLE, Paths, write
+from proxmox_swarm.lab.prerequisites import search_path
 
 #: The first manager of the lab's stack: where a plain ``docker`` command goes.
 _DOCKER_HOST = "ssh://ansible@192.168.4.30"
@@ -22,7 +23,7 @@ def environment(paths: Paths) -> dict[str, str]:
     from proxmox_swarm import toolchain  # only here: a lab runs without Pulumi too
 
     venv = Path(sys.prefix) / "bin"
-    path = [str(paths.bin), str(venv), os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]
+    path = [str(paths.bin), str(venv), search_path()]
     if tools := toolchain.locate():
         tools.link_plugins(paths.pulumi_home)
         path.insert(1, str(tools.bin))

@@ -127,7 +127,7 @@ async def tasks(pve: Pve, call: Call) -> list[dict[str, Any]]:
 @route("GET", f"{_NODE}/tasks/{{upid}}/status")
 async def task_status(pve: Pve, call: Call) -> dict[str, Any]:
     """Whether a task runs, and how it ended."""
-    return pve.tasks.get(call["upid"]).status()
+    return (await pve.tasks.settled(call["upid"])).status()
 
 
 @route("GET", f"{_NODE}/tasks/{{upid}}/log")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,10 @@ class Storages:
     def __init__(self, root: Path, state: State) -> None:
         self._root = root
         self.state = state
+        self._trash = root / ".trash"
+        shutil.rmtree(self._trash, ignore_errors=True)
+        self._trash.mkdir(parents=True, mode=0o700)
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="trash")
         for host in HOSTS:
             for folder in FOLDERS.values():
                 (self.path(host, "local") / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -195,12 +201,18 @@ class Storages:
         taken = {v.name for v in self.state.volumes if (v.node, v.storage) == (node, storage)}
         return next(name for n in range(1000) if (name := f"vm-{vmid}-disk-{n}") not in taken)
 
-    @staticmethod
-    def _remove(path: Path) -> None:
+    def _remove(self, path: Path) -> None:
+        """Gone at once; what a machine wrote (Docker's layers, thousands of files) is deleted in the background."""
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            doomed = self._trash / uuid.uuid4().hex
+            path.rename(doomed)
+            self._remover.submit(shutil.rmtree, doomed, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Wait until what was destroyed is deleted."""
+        self._remover.shutdown()
 
 
 def _loop_devices(path: Path) -> list[str]:

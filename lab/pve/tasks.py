@@ -13,9 +13,10 @@ from proxmox_swarm.lab.pve.errors import PveError, TaskError
 from proxmox_swarm.lab.pve.faults import Faults
 from proxmox_swarm.lab.pve.record import Record
 
-#: How long a request that starts a task waits for it: clients poll once a second, so a task of milliseconds that is
-#: over before the first poll costs them nothing.
-_HOLD = 0.5
+#: Clients ask once a second how a task goes, so each task would cost them up to a second more than it takes. Hence a
+#: request that starts a task, or asks for the status of one, is held back so many seconds while the task runs.
+_HOLD_START = 0.3
+_HOLD_STATUS = 2.0
 _KEEP = 2000
 
 
@@ -88,8 +89,15 @@ class Tasks:
         self._record.counts["tasks"] += 1
         self._record.write("task-start", upid=upid, node=node, type=kind, id=about)
         task.job = asyncio.create_task(self._run(task, work), name=upid)
-        await asyncio.wait({task.job}, timeout=_HOLD)
+        await asyncio.wait({task.job}, timeout=_HOLD_START)
         return upid
+
+    async def settled(self, upid: str) -> Task:
+        """The task of that UPID, after its end or a moment. Raises the answer Proxmox VE gives to an unknown one."""
+        task = self.get(upid)
+        if task.job and not task.job.done():
+            await asyncio.wait({task.job}, timeout=_HOLD_STATUS)
+        return task
 
     async def _run(self, task: Task, work: Work) -> None:
         try:

@@ -90,6 +90,10 @@ def daemon(lab: Lab) -> int:
     return Client(lab.paths.control).pid()
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_starting_it_twice_is_harmless(lab: Lab) -> None:
     pid, token, ca = daemon(lab), lab.paths.token.read_text(), lab.paths.ca.read_text()
     lines: list[str] = []
@@ -273,16 +277,15 @@ def test_powering_off_from_inside_stops_the_vm(machine: Lab) -> None:
     assert task(machine, "POST", "nodes/pve01/qemu/4100/status/start") == "OK"
 
 
-@pytest.mark.parametrize("victim", ["the daemon", "its first process", "all of it, politely"])
+@pytest.mark.parametrize("victim", ["the daemon", "its init", "its unshare", "all of it, politely"])
 def test_whatever_ends_the_lab_nothing_is_left_and_it_comes_back(machine: Lab, victim: str) -> None:
     lab = machine
     until("the machine", 30, lambda: status(lab) == "running")
     pid = daemon(lab)
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    if victim == "the daemon":
-        os.kill(pid, signal.SIGKILL)
-    elif victim == "its first process":
-        os.kill(parent, signal.SIGKILL)
+    init = parent(pid)
+    victims = {"the daemon": pid, "its init": init, "its unshare": parent(init)}
+    if victim in victims:
+        os.kill(victims[victim], signal.SIGKILL)
     else:
         assert lab.down() is True
     until("the end", 15, lambda: leftovers(lab) == [])
