@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from typing import Any
 
@@ -20,6 +21,9 @@ MAX_SESSIONS = 9
 KEEPALIVE = 5
 #: Opening a channel on a healthy connection takes milliseconds; longer means that the peer is gone.
 CHANNEL_TIMEOUT = 10.0
+
+#: The kernel of a host that runs answers a connection within its first two repetitions, however busy the host is.
+DIAL_TIMEOUT = 6.0
 
 Process = asyncssh.SSHClientProcess[bytes]
 Key = tuple[Target, Jump | None]
@@ -40,7 +44,7 @@ class Slot:
         async with self._opening:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection, True
-            self._connection = await _open(self.target, self.jump, timeout, tcp_timeout or timeout)
+            self._connection = await _open(self.target, self.jump, timeout, tcp_timeout or min(timeout, DIAL_TIMEOUT))
             return self._connection, False
 
     def drop(self, connection: asyncssh.SSHClientConnection) -> None:
@@ -222,7 +226,7 @@ async def _dial(target: Target, timeout: float) -> socket.socket:
             await loop.sock_connect(sock, address)
     except TimeoutError:
         sock.close()
-        raise ConnectionError(f"port {target.port} does not answer") from None
+        raise ConnectionError(f"port {target.port} does not answer within {timeout:.0f} s") from None
     except BaseException:
         sock.close()
         raise
@@ -265,7 +269,9 @@ async def _jump(jump: Jump, timeout: float) -> asyncssh.SSHClientConnection:
 
 
 def _lost(target: Target, error: BaseException) -> Unreachable:
-    reason = str(error) or type(error).__name__
+    # asyncio words connection errors by the socket call that failed; the system's own text is the plainer one.
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number) if number else str(error) or type(error).__name__
     return Unreachable(
         "connecting by SSH",
         where=str(target),

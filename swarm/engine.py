@@ -191,14 +191,18 @@ class Engine:
                     do_now="Look at dockerd there.",
                 ) from error
             except (requests.exceptions.ConnectionError, docker.errors.DockerException) as error:
-                if not attempts_left:
+                # Where there is no way to the host there is none a moment later.
+                if not attempts_left or isinstance(self._why(), HostError):
                     raise self._broken(what, error) from error
         if not response.ok:
             raise EngineError(response.status_code, _message(response), where=self.where, what=what)
         return response
 
+    def _why(self) -> Failure | str | None:
+        return self._tunnel.why if self._tunnel is not None else None
+
     def _broken(self, what: str, error: Exception) -> HostError:
-        why = self._tunnel.why if self._tunnel is not None else None
+        why = self._why()
         if isinstance(why, HostError):
             return type(why)(why.what, where=why.where, came_back=why.came_back, do_now=why.do_now)
         came_back = why.came_back if isinstance(why, Failure) else why

@@ -32,8 +32,8 @@ from proxmox_swarm.swarm.retry import Retry, classify
 from proxmox_swarm.swarm.roles import await_manager, demote, promote
 from proxmox_swarm.swarm.tokens import join_token
 
-#: An engine that failed starts its swarm part again with a back-off of up to 30 s; shorter troubles pass by themselves.
-ERROR_PATIENCE = 10.0
+#: How long an engine that is starting, or in trouble, is left to itself before the swarm is asked whether it knows it.
+PATIENCE = 5.0
 
 
 def join_or_adopt(
@@ -57,7 +57,7 @@ def join_or_adopt(
     limit = Deadline.after(join_timeout, access.clock)
     engine = access.engine(spec.target)
     others = [target for target in managers if target.address != spec.target.address]
-    local = _settled(engine, spec.target, limit)
+    local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
     if local.state == "locked":
         raise SwarmLocked(
             "joining the swarm",
@@ -67,10 +67,12 @@ def join_or_adopt(
         )
     if local.state != "inactive":
         known = _standing(access, spec, managers, cluster_id, local, limit)
-        if known is not None and local.state == "active":
-            manager, node = known
-            return _converge(access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id)
         if known is not None:
+            # A member that is on its way back gets all the time there is.
+            local = _settled(engine, spec.target, limit, limit)
+            if local.state == "active":
+                manager, node = known
+                return _converge(access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id)
             drop_node(access, others, known[1], cluster_id, limit, surely_dead=False)
         _leave(engine, spec.target, limit)
     guard = cluster_lock(cluster_id, f"joining {spec.target}", limit) if spec.role == "manager" else nullcontext()
@@ -81,10 +83,9 @@ def join_or_adopt(
         return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
 
 
-def _settled(engine: EngineApi, target: Target, limit: Deadline) -> LocalSwarm:
-    """The engine's place, once dockerd answers and is neither starting nor, for a while, in trouble."""
+def _settled(engine: EngineApi, target: Target, limit: Deadline, patience: Deadline) -> LocalSwarm:
+    """The engine's place, once dockerd answers; one that is starting or in trouble gets until ``patience`` to settle."""
     last: list[Any] = [None]
-    patience = Deadline.after(min(ERROR_PATIENCE, limit.left), limit.clock)
 
     def ask() -> LocalSwarm | None:
         try:
@@ -95,7 +96,7 @@ def _settled(engine: EngineApi, target: Target, limit: Deadline) -> LocalSwarm:
             last[0] = error
             return None
         last[0] = local
-        if local.state == "pending" or (local.state == "error" and not patience.over):
+        if local.state in ("pending", "error") and not patience.over:
             return None
         return local
 

@@ -20,6 +20,8 @@ from proxmox_swarm.swarm.roles import demote, guard, other_manager
 #: A node whose heartbeats stopped is down after 13.5 to 16.5 s, after a change of leader 27 to 33 s (swarmkit dispatcher).
 DOWN_AFTER = 45.0
 LEAVE_TIMEOUT = 60.0
+#: An election ends within a few ticks; managers that have no leader for so long have no quorum.
+ELECTION = 30.0
 
 
 def remove(
@@ -44,7 +46,9 @@ def remove(
     if _is_alone(access, target, local, node_id, cluster_id):
         _leave(access, target, node_id, force=True)
         return
-    manager = other_manager(access, known, node_id, cluster_id, Deadline.after(role_timeout, access.clock), str(target))
+    manager = other_manager(
+        access, known, node_id, cluster_id, Deadline.after(min(role_timeout, ELECTION), access.clock), str(target)
+    )
     node = nodes.get(manager.engine, node_id, limit) if node_id else None
     if node is None:
         # Removed before, by us or by hand; the engine does not notice that by itself.

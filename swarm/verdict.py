@@ -15,6 +15,8 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState, Verdict
 from proxmox_swarm.swarm.parallel import all_answers
 
+#: How long a refresh waits for a member whose heartbeats do not arrive; after an election that takes some seconds.
+SETTLE = 10.0
 #: How long a refresh waits for an election to end before it calls the managers unreachable.
 PATIENCE = 5.0
 
@@ -33,6 +35,23 @@ def observe(
     Where no manager answers, role, availability and labels are those of ``last``. Raises nothing that a host or an engine
     can cause.
     """
+    limit = Deadline.after(SETTLE, access.clock)
+    while True:
+        state = _look(spec, managers, cluster_id, node_id, last, access)
+        # After a change of leader nodes are unknown until their next heartbeat.
+        if state.verdict != "not_ready" or limit.over:
+            return state
+        access.clock.sleep(0.5)
+
+
+def _look(
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    node_id: str,
+    last: MemberState | None,
+    access: Access,
+) -> MemberState:
     own: LocalSwarm | Failure
     manager: Manager | Failure
 
@@ -70,7 +89,7 @@ def _node(
         return None, manager
     limit = Deadline.after(PATIENCE, access.clock)
     try:
-        current = own.node_id if isinstance(own, LocalSwarm) and own.state == "active" else ""
+        current = own.node_id if isinstance(own, LocalSwarm) and own.state != "inactive" else ""
         for key in dict.fromkeys(filter(None, (current, node_id))):
             node = nodes.get(manager.engine, key, limit)
             if node is not None:
@@ -95,18 +114,18 @@ def _judge(
         heard = ""
         if node is not None:
             heard = f"; the swarm has it as {nodes.state_of(node)}"
-        return "unreachable", _line(own) + heard
+        return "unreachable", (own.came_back.partition("\n")[0] or own.what) + heard
     if own.state == "inactive":
         if last is not None and last.engine_id and own.engine_id != last.engine_id:
             return "rebuilt", "another machine answers here, in no swarm"
         return "left", "its engine is in no swarm"
     if own.state == "locked":
         return "locked", "its swarm state waits for the unlock key"
-    if own.state == "pending":
-        return "pending", own.error or "its engine is trying to reach the managers"
-    if own.state == "error":
-        return "error", own.error
     if node is not None and node["ID"] == own.node_id:
+        if own.state == "pending":
+            return "pending", own.error or "its engine is trying to reach the managers"
+        if own.state == "error":
+            return "error", own.error
         return _compare(spec, node_id, node)
     try:
         theirs = own.cluster_id or access.cluster_on_disk(spec.target, own.root)

@@ -112,9 +112,9 @@ def restart(timeout: float) -> str | None:
             return None
     except subprocess.TimeoutExpired:
         pass
-    said = run("journalctl", "-u", "docker.service", "-n", "15", "--no-pager", "-o", "cat").stdout
-    lines = [line for line in said.splitlines() if "level=" not in line or "level=err" in line or "level=fatal" in line]
-    return "\n".join(lines[-8:]) or f"not running after {timeout:.0f} s"
+    said = run("journalctl", "-u", "docker.service", "-n", "30", "--no-pager", "-o", "cat").stdout.splitlines()
+    errors = [line for line in said if "failed to start daemon" in line or "level=fatal" in line]
+    return "\n".join([*errors[-1:], *said[-6:]]) or f"not running after {timeout:.0f} s"
 
 
 def invalid(text: str) -> str | None:
