@@ -96,6 +96,8 @@ async def _ip(lines: list[str]) -> None:
 
 def _set_kernel() -> None:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    # One kernel plays all servers on all VLANs: an address answers on its own VLAN only, as with separate machines.
+    Path("/proc/sys/net/ipv4/conf/all/arp_ignore").write_text("1")
     # Docker on the same kernel may have loaded br_netfilter: frames between machines must not meet iptables here.
     for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"):
         setting = Path("/proc/sys/net/bridge") / name

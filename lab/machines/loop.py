@@ -5,6 +5,7 @@ the file descriptor kept by this process and, inside the machine, a mount. When 
 killed them.
 """
 
+import asyncio
 import ctypes
 import errno
 import fcntl
@@ -16,6 +17,8 @@ LOOP_CTL_GET_FREE = 0x4C82
 LOOP_CONFIGURE = 0x4C0A
 LO_FLAGS_AUTOCLEAR = 4
 LOOP_MAJOR = 7
+DETACH_DEADLINE = 5.0
+POLL = 0.02
 ATTEMPTS = 64  # another process may take the free number between the two calls
 
 
@@ -52,13 +55,30 @@ class LoopDevice:
     def __init__(self, file: Path) -> None:
         backing = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self.path, self._fd = _configure(backing, str(file))
+            self._file = file.resolve()
+            self.path, self._fd = _configure(backing, str(self._file))
         finally:
             os.close(backing)
 
-    def close(self) -> None:
-        """Lets go of the device; it disappears once nothing inside a machine has it open."""
+    async def close(self) -> None:
+        """Lets go of the device and waits until the kernel has detached it.
+
+        A file system that a killed machine had mounted is unmounted only when its namespace is taken apart; the file
+        must not get a second device before that.
+        """
         os.close(self._fd)
+        for _ in range(round(DETACH_DEADLINE / POLL)):
+            if not self._attached():
+                return
+            await asyncio.sleep(POLL)
+        raise OSError(errno.EBUSY, f"still in use {DETACH_DEADLINE:.0f} s after the end of its machine", str(self.path))
+
+    def _attached(self) -> bool:
+        try:
+            backing = Path(f"/sys/block/{self.path.name}/loop/backing_file").read_text()
+        except OSError:
+            return False
+        return backing.rstrip("\n") == str(self._file)
 
 
 def _configure(backing: int, name: str) -> tuple[Path, int]:

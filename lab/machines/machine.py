@@ -1,6 +1,7 @@
 """One running machine: what it is made of, and its life from start to exit."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from proxmox_swarm.lab.machines.spec import MachineSpec
 
 if TYPE_CHECKING:
     from proxmox_swarm.lab.network import Network
+
+log = logging.getLogger(__name__)
 
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1), "Signals"
 START_DEADLINE = 30.0
@@ -68,7 +71,11 @@ class Machine:
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         self.console.write_bytes(b"")
-        await self._boot()
+        try:
+            await self._boot()
+        except BaseException:
+            self._gone.set()
+            raise
         self._life = asyncio.create_task(self._live(on_exit))
 
     async def shutdown(self, timeout: float) -> None:
@@ -113,6 +120,8 @@ class Machine:
                 await self._stack.aclose()
                 if rebooting:
                     await self._boot()
+        except Exception:  # the machine is off either way; whoever waits for that must learn it
+            log.exception("machine %d (%s) did not end or boot again cleanly", self.spec.vmid, self.spec.name)
         finally:
             self._gone.set()
             on_exit()
@@ -137,7 +146,7 @@ class Machine:
         devices = []
         for index, disk in enumerate(spec.disks):
             loop = LoopDevice(disk.path)
-            stack.callback(loop.close)
+            stack.push_async_callback(loop.close)
             devices += [(loop.path, loop.path), (loop.path, by_id(index, disk.serial))]
 
         namespace = NetworkNamespace()

@@ -1,6 +1,7 @@
 """The systemd-nspawn command that runs a machine, and the process that is its init."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from proxmox_swarm.lab.machines.command import run
 
 # The machine's own network settings are writable, the host's other settings are not; "1" (all of them) hangs the boot.
 ENVIRONMENT = {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
+
+NSPID = re.compile(r"^NSpid:.*\s1$", re.MULTILINE)
 
 # What Docker needs beyond nspawn's default list.
 SYSTEM_CALLS = "@keyring bpf @mount @module"
@@ -68,21 +71,19 @@ def command(
 
 def init_of(supervisor: int) -> int | None:
     """The process that is init inside the machine run by nspawn process ``supervisor``; None when there is none."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    try:
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    except FileNotFoundError:
+        return None
+    for child in children:
         try:
-            status = dict(
-                line.split(":\t", 1) for line in (entry / "status").read_text().splitlines() if line.startswith(FIELDS)
-            )
-        except OSError:  # ended meanwhile
+            status = Path(f"/proc/{child}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
             continue
-        if int(status["PPid"]) == supervisor and status["NSpid"].split()[-1] == "1":
-            return int(entry.name)
+        # its ids from the outermost PID namespace to its own
+        if NSPID.search(status):
+            return int(child)
     return None
-
-
-FIELDS = ("PPid:", "NSpid:")
 
 
 def is_alive(pid: int) -> bool:

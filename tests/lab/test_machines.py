@@ -15,16 +15,14 @@ import pytest
 
 from proxmox_swarm.lab import image, machines
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.geteuid() != 0, reason="machines need root"),
-]
+pytestmark = pytest.mark.timeout(600)
 
 NODES = {4100: ("alpha", 30), 4101: ("beta", 31)}
 GIB = 1 << 30
 DISK = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data-{}"
 NAMESPACES = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
+# What a host has that boots with cgroup v2 alone.
+UNIFIED = 'umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
 
 
 def until(what: str, seconds: float, attempt: Callable[[], object]) -> object:
@@ -39,7 +37,7 @@ def until(what: str, seconds: float, attempt: Callable[[], object]) -> object:
 class Lab:
     """The driver in its namespaces, the keys, the specs of both machines."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, unified: bool = False) -> None:
         self.directory, self.run = directory, directory / "run"
         self.run.mkdir()
         for name in ("user", "alpha", "beta"):
@@ -48,7 +46,13 @@ class Lab:
             )
         self.image = image.ensure(print)
         self.process = subprocess.Popen(
-            [*NAMESPACES, sys.executable, str(Path(__file__).with_name("machines_driver.py")), str(self.run)],
+            [
+                *NAMESPACES,
+                *(["sh", "-c", UNIFIED, "sh"] if unified else []),
+                sys.executable,
+                str(Path(__file__).with_name("machines_driver.py")),
+                str(self.run),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -263,7 +267,7 @@ def test_guest_agent_is_the_real_one(lab: Lab) -> None:
         lab.ask("agent", vmid=9999, command="ping")
 
 
-def test_docker_runs_containers_with_limits(lab: Lab) -> None:
+def run_container(lab: Lab) -> None:
     lab.wait_for_docker(4100)
     assert lab.sh(4100, "sudo docker version -f '{{.Server.Version}}'").startswith("26.1")
     assert lab.sh(4100, "sudo docker info -f '{{.Driver}}'") == "overlay2"
@@ -272,6 +276,11 @@ def test_docker_runs_containers_with_limits(lab: Lab) -> None:
     lab.sh(4100, f"tar -ch {files} | sudo docker import - shell >/dev/null")
     said = lab.sh(4100, "sudo docker run --rm --memory 64m --pids-limit 20 shell /usr/bin/dash -c 'echo hello'")
     assert said == "hello"
+
+
+def test_docker_runs_containers_with_limits(lab: Lab) -> None:
+    run_container(lab)
+    assert lab.sh(4100, "sudo docker info -f '{{.MemoryLimit}}'") == "true"
 
 
 def test_two_machines_make_a_swarm(lab: Lab) -> None:
@@ -376,3 +385,28 @@ def test_death_of_the_daemon_leaves_nothing(lab: Lab) -> None:
     assert not ours & network_namespaces(all_processes())
     machines.clean(lab.run)
     assert cgroups_of(lab.run) == []
+
+
+@pytest.mark.skipif(machines.cgroups.unified(), reason="every test here ran on cgroup v2 alone")
+def test_cgroup_v2_alone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, unified=True)
+    try:
+        lab.start(4100)
+        run_container(lab)
+        assert lab.sh(4100, "sudo docker info -f '{{.CgroupVersion}} {{.CgroupDriver}}'") == "2 systemd"
+        lab.sh(4100, "sudo systemctl reboot || true")
+        until("the agent is gone", 20, lambda: not agent_answers(lab))
+        until("the agent is back", 60, lambda: agent_answers(lab))
+        lab.wait_for_docker(4100)
+        lab.ask("close")
+        assert cgroups_of(lab.run) == []
+    finally:
+        lab.end()
+        machines.clean(lab.run)
+
+
+def agent_answers(lab: Lab) -> bool:
+    try:
+        return lab.ask("agent", vmid=4100, command="ping", timeout=1) == {}
+    except RuntimeError:
+        return False
