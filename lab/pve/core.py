@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,3 +83,8 @@ def route(method: str, path: str) -> Callable[[Handler], Handler]:
 def vm_of(pve: Pve, call: Call) -> Vm:
     """The VM a request names, checked to be on the host it names."""
     return pve.state.vm(call.node, call.vmid)
+
+
+def split_list(text: str | None) -> list[str]:
+    """The items of a list parameter: separated by commas, semicolons or spaces."""
+    return [part for part in re.split(r"[,;\s]+", text or "") if part]

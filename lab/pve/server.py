@@ -16,7 +16,9 @@ from aiohttp import web
 
 from proxmox_swarm.lab.pve import (  # noqa: F401 - importing them registers their endpoints
     cluster_api,
+    ha_api,
     nodes_api,
+    pools_api,
     storage_api,
     vm_config,
     vm_power,

@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 from proxmox_swarm.lab.pve import disks
-from proxmox_swarm.lab.pve.core import Call, Pve, route, vm_of
+from proxmox_swarm.lab.pve.core import Call, Pve, route, split_list, vm_of
 from proxmox_swarm.lab.pve.errors import PveError, TaskError, parameter_error
 from proxmox_swarm.lab.pve.properties import Drive, NetDevice, is_drive, parse_size
 from proxmox_swarm.lab.pve.state import Value, Vm, Volume
@@ -162,9 +162,9 @@ async def _update(pve: Pve, call: Call) -> None:
         vm.check_lock()
         if call.get("digest") not in (None, vm.digest()):
             raise PveError("detected modified configuration - file changed by other user? Try again.")
-        for key in _list(call.get("revert")):
+        for key in split_list(call.get("revert")):
             vm.pending.pop(key, None)
-        for key in _list(call.get("delete")):
+        for key in split_list(call.get("delete")):
             if key in call.parameters:
                 raise parameter_error({key: f"you can't use '-{key}' and '-delete {key}' at the same time"})
             _delete(pve, vm, key)
@@ -174,10 +174,6 @@ async def _update(pve: Pve, call: Call) -> None:
                 _set(pve, vm, key, value, made)
         pve.state.save()
     pve.power.changed()
-
-
-def _list(text: str | None) -> list[str]:
-    return [part for part in re.split(r"[,;\s]+", text or "") if part]
 
 
 def _delete(pve: Pve, vm: Vm, key: str) -> None:
