@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.pulumi import Stack
 
 LAB = "PROXMOX_SWARM_LAB"
@@ -19,6 +20,8 @@ def known_hosts_file() -> Path:
 def write_known_hosts(stack: Stack) -> Path:
     """Put the stack's host keys into the known-hosts file, replacing lines of the same addresses. Returns the file."""
     wanted: list[str] = stack.outputs().get("sshKnownHosts", [])
+    if not wanted:
+        raise CommandError(f"stack {stack.name} has no host keys to pin: its last `up` did not end. Run it again")
     addresses = {entry.split()[0] for entry in wanted}
     file = known_hosts_file()
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

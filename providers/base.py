@@ -11,7 +11,7 @@ from pulumi.dynamic import ConfigureRequest, DiffResult, ResourceProvider
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
-from proxmox_swarm.host.connection import Target
+from proxmox_swarm.host.target import Target
 
 Props = Mapping[str, Any]
 

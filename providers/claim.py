@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from proxmox_swarm.providers.base import Props, Provider, plain
-from proxmox_swarm.proxmox.client import Client
-from proxmox_swarm.proxmox.ownership import Marker, check_free, inventory
+from proxmox_swarm.providers.lazy import Lazy
+
+if TYPE_CHECKING:
+    from proxmox_swarm.proxmox import client, ownership
+else:
+    client = Lazy("proxmox_swarm.proxmox.client")
+    ownership = Lazy("proxmox_swarm.proxmox.ownership")
 
 OURS = "ours"
 
@@ -27,7 +32,7 @@ class ClaimProvider(Provider):
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Say whose the ids are now: ``ours``, also while they are free, or who took them."""
         marker = _marker(props, props["claim"])
-        found = inventory(_client(props))
+        found = ownership.inventory(_client(props))
         owner = OURS
         for vm_id in plain(props["vm_ids"]):
             guest = found.by_id(vm_id)
@@ -44,16 +49,16 @@ class ClaimProvider(Provider):
 
 def _claim(props: Props, claim: str) -> dict[str, Any]:
     marker = _marker(props, claim)
-    check_free(inventory(_client(props)), marker, plain(props["vm_ids"]), props["addresses"])
+    ownership.check_free(ownership.inventory(_client(props)), marker, plain(props["vm_ids"]), props["addresses"])
     return {**props, "claim": claim, "marker": str(marker), "owner": OURS}
 
 
-def _marker(props: Props, claim: str) -> Marker:
-    return Marker(project=props["project"], stack=props["stack"], node=props["node"], claim=claim)
+def _marker(props: Props, claim: str) -> ownership.Marker:
+    return ownership.Marker(project=props["project"], stack=props["stack"], node=props["node"], claim=claim)
 
 
-def _client(props: Props) -> Client:
-    return Client(props["endpoints"], insecure=bool(props["insecure"]))
+def _client(props: Props) -> client.Client:
+    return client.Client(props["endpoints"], insecure=bool(props["insecure"]))
 
 
 class Claim(Resource, module="swarm", name="Claim"):

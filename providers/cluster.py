@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from proxmox_swarm.providers.base import Props, Provider, plain, say, targets
-from proxmox_swarm.swarm import bootstrap
+from proxmox_swarm.providers.lazy import Lazy
+
+if TYPE_CHECKING:
+    from proxmox_swarm.swarm import bootstrap
+else:
+    bootstrap = Lazy("proxmox_swarm.swarm.bootstrap")
 
 
 class ClusterProvider(Provider):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, ReadResult, Resource, UpdateResult
 
 from proxmox_swarm.providers.base import Props, Provider, is_unknown, plain, targets
-from proxmox_swarm.swarm import cluster_settings
+from proxmox_swarm.providers.lazy import Lazy
+
+if TYPE_CHECKING:
+    from proxmox_swarm.swarm import cluster_settings
+else:
+    cluster_settings = Lazy("proxmox_swarm.swarm.cluster_settings")
 
 INIT_ONLY = ("address_pool", "subnet_size", "data_path_port")
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from proxmox_swarm.host.first_boot import HostKey, new_host_key, user_data
 from proxmox_swarm.providers.base import Props, Provider
+from proxmox_swarm.providers.lazy import Lazy
+
+if TYPE_CHECKING:
+    from proxmox_swarm.host import first_boot
+else:
+    first_boot = Lazy("proxmox_swarm.host.first_boot")
 
 SECRET = ("user_data", "host_private_key")
 
@@ -21,15 +26,15 @@ class FirstBootProvider(Provider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Make the host key and render."""
-        return CreateResult(props["node"], _render(props, new_host_key()))
+        return CreateResult(props["node"], _render(props, first_boot.new_host_key()))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Render anew for the next machine of this name."""
-        return UpdateResult(_render(_news, HostKey(_olds["host_private_key"], _olds["host_public_key"])))
+        return UpdateResult(_render(_news, first_boot.HostKey(_olds["host_private_key"], _olds["host_public_key"])))
 
 
-def _render(props: Props, key: HostKey) -> dict[str, Any]:
-    text = user_data(hostname=props["node"], user=props["user"], keys=props["keys"], host_key=key)
+def _render(props: Props, key: first_boot.HostKey) -> dict[str, Any]:
+    text = first_boot.user_data(hostname=props["node"], user=props["user"], keys=props["keys"], host_key=key)
     return {
         **props,
         "host_public_key": key.public,

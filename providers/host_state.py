@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from proxmox_swarm.host import data_disk
-from proxmox_swarm.host import state as host_state
-from proxmox_swarm.host.connection import connect, wait_for_ssh
 from proxmox_swarm.host.errors import HostError
-from proxmox_swarm.host.state import HostSpec
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
-from proxmox_swarm.swarm import maintenance
+from proxmox_swarm.providers.lazy import Lazy
+
+if TYPE_CHECKING:
+    from proxmox_swarm.host import connection, data_disk
+    from proxmox_swarm.host import state as host_state
+    from proxmox_swarm.swarm import maintenance
+else:
+    connection = Lazy("proxmox_swarm.host.connection")
+    data_disk = Lazy("proxmox_swarm.host.data_disk")
+    host_state = Lazy("proxmox_swarm.host.state")
+    maintenance = Lazy("proxmox_swarm.swarm.maintenance")
 
 INPUTS = ("node", "address", "user", "host_key", "managers", "machine", "wanted", "disk", "docker", "deadlines")
 CONNECT_TIMEOUT = 15.0
@@ -28,19 +34,19 @@ class HostStateProvider(Provider):
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Wait until the machine can be logged in to, install the engine if it is absent, and apply."""
         address = target(props)
-        wait_for_ssh(address, float(props["deadlines"]["boot"]))
-        with connect(address, CONNECT_TIMEOUT) as connection:
+        connection.wait_for_ssh(address, float(props["deadlines"]["boot"]))
+        with connection.connect(address, CONNECT_TIMEOUT) as ssh:
             if props.get("disk"):
                 disk = plain(props["disk"])
-                data_disk.ensure(connection, disk["serial"], disk["mount"])
-            host_state.ensure_docker(connection, plain(props.get("docker")), timeout=float(props["deadlines"]["boot"]))
+                data_disk.ensure(ssh, disk["serial"], disk["mount"])
+            host_state.ensure_docker(ssh, plain(props.get("docker")), timeout=float(props["deadlines"]["boot"]))
         return CreateResult(props["node"], _apply(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """The actual values of what is declared. A host that does not answer keeps what was last recorded."""
         try:
-            with connect(target(props), CONNECT_TIMEOUT) as connection:
-                actual = host_state.observe(connection, _spec(props["wanted"]))
+            with connection.connect(target(props), CONNECT_TIMEOUT) as ssh:
+                actual = host_state.observe(ssh, _spec(props["wanted"]))
         except HostError as error:
             say(props["node"], f"host settings not read: {str(error).splitlines()[0]}")
             actual = plain(props["wanted"])
@@ -54,12 +60,12 @@ class HostStateProvider(Provider):
 
 def _apply(props: Props) -> dict[str, Any]:
     address = target(props)
-    with connect(address, CONNECT_TIMEOUT) as connection:
+    with connection.connect(address, CONNECT_TIMEOUT) as ssh:
         if props.get("disk"):
             disk = plain(props["disk"])
-            data_disk.ensure(connection, disk["serial"], disk["mount"])
+            data_disk.ensure(ssh, disk["serial"], disk["mount"])
         actual = host_state.apply(
-            connection,
+            ssh,
             _spec(props["wanted"]),
             around_restart=lambda restart: maintenance.restart_engine(
                 address,
@@ -73,9 +79,9 @@ def _apply(props: Props) -> dict[str, Any]:
     return {**props, "wanted": actual}
 
 
-def _spec(wanted: Props) -> HostSpec:
+def _spec(wanted: Props) -> host_state.HostSpec:
     values = plain(wanted)
-    return HostSpec(
+    return host_state.HostSpec(
         daemon=values.get("daemon") or {},
         dns_servers=tuple(values.get("dns_servers") or ()),
         dns_search=tuple(values.get("dns_search") or ()),

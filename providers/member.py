@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
-from proxmox_swarm.proxmox.client import Client, ProxmoxError
-from proxmox_swarm.swarm import maintenance, membership
-from proxmox_swarm.swarm.membership import MemberSpec, MemberState
+from proxmox_swarm.providers.lazy import Lazy
+from proxmox_swarm.swarm.member import MemberSpec, MemberState
+
+if TYPE_CHECKING:
+    from proxmox_swarm.proxmox import client
+    from proxmox_swarm.swarm import maintenance, membership
+else:
+    client = Lazy("proxmox_swarm.proxmox.client")
+    maintenance = Lazy("proxmox_swarm.swarm.maintenance")
+    membership = Lazy("proxmox_swarm.swarm.membership")
 
 INPUTS = (
     "node",
@@ -137,14 +144,14 @@ def _deadline(props: Props, name: str) -> float:
 
 def _power_cycle(props: Props) -> None:
     api = props["proxmox"]
-    client = Client(api["endpoints"], insecure=bool(api["insecure"]))
+    pve = client.Client(api["endpoints"], insecure=bool(api["insecure"]))
     vm_id = int(api["vm_id"])
-    guest = next((g for g in client.guests() if g.vm_id == vm_id), None)
+    guest = next((g for g in pve.guests() if g.vm_id == vm_id), None)
     if guest is None:
-        raise ProxmoxError(
+        raise client.ProxmoxError(
             f"{props['node']}: VM {vm_id} is not on Proxmox VE any more; run `pulumi refresh`, then `up`"
         )
-    client.power_cycle(guest, timeout=_deadline(props, "boot"))
+    pve.power_cycle(guest, timeout=_deadline(props, "boot"))
 
 
 class Member(Resource, module="swarm", name="Member"):

@@ -153,7 +153,9 @@ def test_a_node_that_changes_role_keeps_its_member_both_ways(cluster: Site, tmp_
 
 def test_a_file_on_a_data_disk_survives_the_rebuild_of_its_node(cluster: Site, tmp_path: Path) -> None:
     old = cluster.nodes()["docker-infra-1"]["ID"]
-    mount = "$(findmnt -nro TARGET -S LABEL=$(blkid -s LABEL -o value /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_*) | head -1)"
+    mount = "/var/lib/data"
+    mounted = cluster.ssh("192.168.4.40", f"findmnt -nro SOURCE,FSTYPE {mount}").split()
+    assert mounted == ["/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data-4700", "ext4"]
     cluster.ssh("192.168.4.40", f"echo kept > {mount}/file && sync; touch /root/gone")
     rebuilt = stack_file({"nodes": {"docker-infra-1": {"generation": 2}}}, tmp_path / "rebuilt.yaml")
     steps = cluster.steps("--config-file", str(rebuilt))
