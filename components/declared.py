@@ -20,4 +20,3 @@ def declared() -> Settings:
         return load(raw, project=pulumi.get_project(), stack=pulumi.get_stack(), base=Path.cwd())
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
-

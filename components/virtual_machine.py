@@ -105,7 +105,12 @@ class VirtualMachine(pulumi.ComponentResource):
                 depends_on=[args.image, *before],
                 delete_before_replace=True,
                 replacement_trigger=_rebuild_trigger(settings, node),
-                ignore_changes=[f"disks[{index}].speed" for index in range(len(disks))],  # pulumi-proxmoxve issue 664
+                ignore_changes=[
+                    *(f"disks[{index}].speed" for index in range(len(disks))),  # pulumi-proxmoxve issue 664
+                    *(
+                        ["disks[1].size"] if node.data else []
+                    ),  # the holder resizes it; the provider refuses to do it here
+                ],
             ),
         )
         self.machine = self.vm.id
