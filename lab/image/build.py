@@ -1,6 +1,7 @@
 """Builds one raw ext4 image from Debian packages."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import threading
@@ -34,7 +35,7 @@ def build(root: Path, made: Path, step: Callable[[str], None]) -> None:
         settings.touch(mode=0o600)
         settings.write_text("".join(f"{line};\n" for line in proxy))
         options.append(f"--aptopt={settings}")
-    options += [f'--customize-hook={recipe.CUSTOMIZE} "$1"']
+    options += [f'--customize-hook=sh {shlex.quote(str(recipe.CUSTOMIZE))} "$1"']
     _run([*ISOLATED, "mmdebstrap", *options, recipe.SUITE, str(root), *recipe.SOURCES], step)
     shutil.copy2(root / "usr/bin/docker", made / DOCKER)
     step("writing the ext4 image")

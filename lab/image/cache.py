@@ -14,6 +14,7 @@ from pathlib import Path
 from proxmox_swarm.lab.image import build, recipe
 
 LOCK_TIMEOUT = 900.0
+UNUSED_FOR = 14 * 86400.0
 
 
 class ImageError(RuntimeError):
@@ -47,7 +48,10 @@ def ensure(report: Callable[[str], None]) -> Image:
         with _locked(cache_root(), report):
             if not directory.is_dir():
                 _build(directory, report)
+                _drop_unused(directory)
     image = directory / build.IMAGE
+    if os.access(image, os.W_OK):
+        image.touch()  # the last use; see _drop_unused
     return Image(image, (directory / build.SHA512).read_text().strip(), image.stat().st_size // build.GIB)
 
 
@@ -79,6 +83,13 @@ def _build(directory: Path, report: Callable[[str], None]) -> None:
         (made / build.SHA512).write_text(digest.hexdigest() + "\n")
         made.rename(directory)
     step(f"ready: {directory}")
+
+
+def _drop_unused(current: Path) -> None:
+    """Removes images of other recipes that no lab has asked for lately; each takes 600 MB."""
+    for image in current.parent.glob(f"*/{build.IMAGE}"):
+        if image.parent != current and time.time() - image.stat().st_mtime > UNUSED_FOR:
+            shutil.rmtree(image.parent, ignore_errors=True)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The image cache and the host's packages, with a builder that builds nothing."""
 
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +65,23 @@ def test_a_killed_build_leaves_nothing_behind_the_next_one(home: Path) -> None:
     stale.mkdir(parents=True)
     image.ensure(lambda line: None)
     assert not stale.parent.exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_images_nobody_used_for_long_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ensure(package: str) -> Path:
+        monkeypatch.setattr(recipe, "PACKAGES", (package,))
+        return image.ensure(lambda line: None).path
+
+    old, recent = ensure("old"), ensure("recent")
+    long_ago = time.time() - cache.UNUSED_FOR - 60
+    os.utime(old, (long_ago, long_ago))
+    new = ensure("new")
+    assert [path.exists() for path in (old, recent, new)] == [False, True, True]
+    os.utime(recent, (long_ago, long_ago))
+    ensure("recent")
+    ensure("another")
+    assert recent.exists(), "it was used again meanwhile"
 
 
 def test_a_failed_build_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
