@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -99,12 +100,13 @@ def _machine(node: Node, work: Path, base: Path, public: str) -> MachineSpec:
     )
 
 
-def measure(work: Path, stack: str) -> dict[str, float]:
-    """One run in fresh namespaces."""
+def measure(work: Path, stack: str, lab: Path) -> dict[str, float]:
+    """One run in fresh namespaces, with the settings that the lab in ``lab`` includes."""
     command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
     done = subprocess.run(
         [*command, sys.executable, "-m", "tests.bench.floor", str(work), stack],
         cwd=ROOT,
+        env={**os.environ, "PROXMOX_SWARM_LAB": str(lab)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
