@@ -89,7 +89,7 @@ def _run(command: list[str], step: Callable[[str], None]) -> None:
             assert process.stdout is not None  # noqa: S101 (PIPE above)
             for line in process.stdout:
                 output = [*output[-39:], line.rstrip()]
-                if line.startswith("I: ") and not line.startswith(("I: success", "I: main()")):
+                if line.startswith("I: ") and not line.startswith(("I: success", "I: main()", "I: running --")):
                     step(line[3:].strip())
     finally:
         timer.cancel()

@@ -41,7 +41,8 @@ rm -r "$root/usr/lib/python3/dist-packages/jsonschema"
 
 # Every machine makes its own identity, as with Debian's cloud images.
 rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/var/lib/dbus/machine-id" \
-    "$root/var/lib/systemd/random-seed" "$root/etc/apt/apt.conf.d/99mmdebstrap"
+    "$root/var/lib/systemd/random-seed" "$root/etc/apt/apt.conf.d/99mmdebstrap" \
+    "$root/etc/.resolv.conf.systemd-resolved.bak"
 : >"$root/etc/machine-id"
 : >"$root/etc/fstab"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
