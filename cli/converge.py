@@ -110,7 +110,7 @@ def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        session.write_text(f"{process.pid} {leftovers.start_time(process.pid)}")
+        leftovers.remember_session(session, process.pid)
         try:
             _follow(process, events, progress)
         finally:
@@ -122,16 +122,16 @@ def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]
 
 
 def _follow(process: subprocess.Popen[bytes], events: Path, progress: Progress) -> None:
-    rest = ""
+    rest = b""
     position = 0
     while True:
         ended = process.poll() is not None
         if events.exists():
-            with events.open() as log:
+            with events.open("rb") as log:
                 log.seek(position)
                 rest += log.read()
                 position = log.tell()
-            *lines, rest = rest.split("\n")
+            *lines, rest = rest.split(b"\n")
             for entry in lines:
                 progress.feed(entry)
         if ended:

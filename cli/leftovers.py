@@ -24,17 +24,25 @@ GENTLE_SECONDS = 3.0
 VM_TYPE = "proxmoxve:index/vmLegacy:VmLegacy"
 
 
+def remember_session(record: Path, pid: int) -> None:
+    """Write down the session that process ``pid`` leads, whole or not at all."""
+    temporary = record.with_name(record.name + ".new")
+    temporary.write_text(f"{pid} {start_time(pid)} {_boot()}")
+    temporary.replace(record)
+
+
 def end_session(record: Path) -> None:
     """End what still runs of the session that ``record`` names, then forget it."""
     if not record.exists():
         return
-    session, _, started = record.read_text().partition(" ")
-    members = session_members(int(session), started)
+    session, started, boot, *_ = [*record.read_text().split(), "", "", ""]
+    # Ids begin anew at each boot: a record of an earlier one would name somebody else's processes.
+    members = session_members(int(session), started) if session and boot == _boot() else []
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in members:
             _signal(pid, number)
         limit = time.monotonic() + GENTLE_SECONDS
-        while (members := session_members(int(session), started)) and time.monotonic() < limit:
+        while (members := session_members(int(session), started) if members else []) and time.monotonic() < limit:
             time.sleep(0.05)
     if members:
         raise CommandError(f"processes of an earlier run do not end: {members}. End them, then run this again")
@@ -42,7 +50,11 @@ def end_session(record: Path) -> None:
 
 
 def session_members(session: int, started: str) -> list[int]:
-    """The processes of a session that began no earlier than ``started`` (clock ticks since boot), so no reused id is met."""
+    """The living processes of the session whose leader began at ``started`` (clock ticks since boot).
+
+    The kernel gives a session's id to nobody else while one of its processes lives; a leader that began at another moment
+    shows that the id was given out anew.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -51,7 +63,9 @@ def session_members(session: int, started: str) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == session and int(fields[19]) >= int(started or 0) and fields[0] != "Z":
+        if int(entry.name) == session and fields[19] != started:
+            return []
+        if int(fields[3]) == session and int(fields[19]) >= int(started) and fields[0] != "Z":
             found.append(int(entry.name))
     return found
 
@@ -62,16 +76,17 @@ def start_time(pid: int) -> str:
 
 
 def release_lock(stack: Stack) -> None:
-    """Cancel the stack's lock when the process that took it is dead; refuse while it lives."""
-    for lock in stack.locks():
+    """Cancel the stack's locks when the processes that took them are dead; refuse while one lives."""
+    locks = stack.locks()
+    for lock in locks:
         if lock.get("hostname") != socket.gethostname():
             raise CommandError(f"stack {stack.name} is locked by process {lock.get('pid')} on {lock.get('hostname')}")
         if _alive(int(lock["pid"])):
             raise CommandError(
                 f"stack {stack.name} is being changed by process {lock['pid']} on this machine. Wait for it, or end it"
             )
-        stack.run("cancel", "--yes")
-        return
+    if locks:
+        stack.run("cancel", "--yes")  # takes away all of them
 
 
 def unfinished(state: dict[str, Any]) -> list[str]:
@@ -83,23 +98,36 @@ def unfinished(state: dict[str, Any]) -> list[str]:
 def remove_half_made(state: dict[str, Any], settings: Settings) -> list[str]:
     """Remove machines whose creation was never finished: made with an earlier run's settings, maybe half imported.
 
-    Only a VM that carries a claim held by this stack's own state is touched. Proxmox VE goes on with a task when its client
-    is gone, so the VM's lock is waited for first. Returns the names of what was removed.
+    Only a VM that carries a claim held by this stack's own state is touched, and none that the state holds as made: a change
+    that was interrupted is no reason to lose a machine. Proxmox VE goes on with a task when its client is gone, so the VM's
+    lock is waited for first. Returns the names of what was removed.
     """
-    pending = {urn.rpartition("::")[2] for urn in unfinished(state) if f"{VM_TYPE}::" in urn}
-    if not pending:
+    half_made = _half_made(state)
+    if not half_made:
         return []
     claims = _claims(state)
     client = Client(settings.proxmox.endpoints, insecure=settings.proxmox.insecure)
     removed = []
     for guest in client.guests():
+        if guest.name not in half_made:
+            continue
         marker = Marker.find(str(client.config(guest).get("description", "")))
-        if marker is None or marker.claim not in claims or guest.name not in pending:
+        if marker is None or marker.claim not in claims:
             continue
         client.wait_unlocked(guest, timeout=settings.deadlines.boot)
         client.destroy(guest, timeout=settings.deadlines.boot)
         removed.append(guest.name)
     return removed
+
+
+def _half_made(state: dict[str, Any]) -> set[str]:
+    """Names of the VMs that were being created and are not recorded: resource and VM have the same name."""
+    pending: list[dict[str, Any]] = state.get("pending_operations") or []
+    resources: list[dict[str, Any]] = state.get("resources") or []
+    # One that is replaced stays recorded, marked, while its successor is made: the old machine is deleted first.
+    made = {r["urn"] for r in resources if not (r.get("pendingReplacement") or r.get("delete"))}
+    creating = {o["resource"]["urn"] for o in pending if o["type"] == "creating"}
+    return {urn.rpartition("::")[2] for urn in creating - made if f"{VM_TYPE}::" in urn}
 
 
 def _claims(state: dict[str, Any]) -> set[str]:
@@ -112,13 +140,15 @@ def _claims(state: dict[str, Any]) -> set[str]:
 
 
 def _alive(pid: int) -> bool:
+    """Whether the Pulumi that had this id still has it: ids are given out anew, most of all after a reboot."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/comm").read_text().startswith("pulumi")
+    except OSError:
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _signal(pid: int, number: int) -> None:
