@@ -12,6 +12,10 @@ from proxmox_swarm.settings.model import Settings
 
 DYNAMIC = "pulumi-python:dynamic/swarm:"
 QUIET = {"same", "read", "refresh"}
+#: Steps that finish nothing. A replacement is told as delete-replaced, replace, and create-replacement when it is there.
+UNFINISHED = {"delete", "delete-replaced", "discard", "replace"}
+#: How gRPC begins the text of every error of a dynamic provider.
+WRAPPER = "Exception calling application: "
 SAID_ANYWAY = {"update failed"}
 
 
@@ -36,7 +40,7 @@ class Progress:
             ("workers", "Member", [node.name for node in self.settings.workers]),
         ]
 
-    def feed(self, line: str) -> None:
+    def feed(self, line: str | bytes) -> None:
         """Take one line of the event log."""
         event = json.loads(line)
         if finished := event.get("resOutputsEvent"):
@@ -50,7 +54,7 @@ class Progress:
         operation, kind = metadata["op"], metadata["type"]
         if operation not in QUIET:
             self.changed += 1
-        if not kind.startswith(DYNAMIC) or operation in {"delete", "delete-replaced", "discard"}:
+        if not kind.startswith(DYNAMIC) or operation in UNFINISHED:
             return
         name = metadata["urn"].rpartition("::")[2]
         self._done.setdefault(kind.removeprefix(DYNAMIC), {})[name] = operation
@@ -74,7 +78,7 @@ class Progress:
         touched = [name for name in listed if done[name] not in QUIET]
         if phase == "workers" and len(touched) == len(listed):
             return f"{len(listed)} of {len(listed)} joined, labelled, active"
-        words = {"create": "joined", "update": "changed", "replace": "replaced", "create-replacement": "replaced"}
+        words = {"create": "joined", "update": "changed", "create-replacement": "replaced"}
         told = {name: words.get(done[name], done[name]) for name in touched}
         if phase == "managers" and self._done.get("Cluster", {}).get("managers") == "create" and listed[0] in told:
             told[listed[0]] = "init"
@@ -82,7 +86,7 @@ class Progress:
 
     def _diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         severity = diagnostic.get("severity")
-        text = _uncoloured(diagnostic["message"]).strip()
+        text = _uncoloured(diagnostic["message"]).strip().removeprefix(WRAPPER)
         if severity not in {"error", "warning"} or text in self.errors or text in SAID_ANYWAY:
             return
         if severity == "error":
