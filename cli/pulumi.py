@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from proxmox_swarm.cli.errors import CommandError
 
@@ -87,7 +88,7 @@ class Stack:
         backend = self.environment.get("PULUMI_BACKEND_URL", "")
         if not backend.startswith("file://"):
             return []
-        folder = Path(backend.removeprefix("file://")) / LOCKS / _project_name(self.project) / self.name
+        folder = Path(urlsplit(backend).path) / LOCKS / _project_name(self.project) / self.name
         return [json.loads(file.read_text()) for file in folder.glob("*.json")] if folder.is_dir() else []
 
 

@@ -32,7 +32,9 @@ def environment(paths: Paths) -> dict[str, str]:
         "HOME": str(paths.home),
         VARIABLE: str(paths.root),
         "PULUMI_HOME": str(paths.pulumi_home),
-        "PULUMI_BACKEND_URL": f"file://{paths.state}",
+        # Without metadata=skip each file has a companion, written in place: a kill at that moment leaves it empty, and the
+        # CLI then reads no stack at all ("error: EOF", measured with 3.259.0).
+        "PULUMI_BACKEND_URL": f"file://{paths.state}?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(paths.passphrase),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
