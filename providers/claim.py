@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from proxmox_swarm.providers.base import Props, Provider, plain
+from proxmox_swarm.providers.base import Props, Provider, plain, say
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -30,9 +30,16 @@ class ClaimProvider(Provider):
         return CreateResult(props["node"], _claim(props, secrets.token_hex(8)))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Say whose the ids are now: ``ours``, also while they are free, or who took them."""
+        """Say whose the ids are now: ``ours``, also while they are free, or who took them.
+
+        Where Proxmox VE does not answer, what was last recorded stays.
+        """
         marker = _marker(props, props["claim"])
-        found = ownership.inventory(_client(props))
+        try:
+            found = ownership.inventory(_client(props))
+        except client.ProxmoxError as error:
+            say(props["node"], f"owner of the VM id not read: {str(error).splitlines()[0]}")
+            return ReadResult(id_, dict(props))
         owner = OURS
         for vm_id in plain(props["vm_ids"]):
             guest = found.by_id(vm_id)

@@ -123,6 +123,7 @@ def _state(props: Props) -> MemberState:
         role=props["role"],
         availability=props["availability"],
         labels=dict(props["labels"]),
+        engine_id=props.get("engine_id") or "",
     )
 
 
@@ -132,6 +133,7 @@ def _outputs(props: Props, state: MemberState) -> dict[str, Any]:
         "verdict": state.verdict,
         "detail": state.detail,
         "node_id": state.node_id,
+        "engine_id": state.engine_id,
         "role": state.role,
         "availability": state.availability,
         "labels": dict(state.labels),
@@ -155,9 +157,13 @@ def _power_cycle(props: Props) -> None:
 
 
 class Member(Resource, module="swarm", name="Member"):
-    """A node of the swarm. Outputs: ``node_id`` (the engine's), ``verdict`` with ``detail``, and what was found."""
+    """A node of the swarm. Outputs: ``node_id`` (the swarm's), ``verdict`` with ``detail``, and what was found.
+
+    ``engine_id`` is how a rebuilt machine is told from one that left.
+    """
 
     node_id: pulumi.Output[str]
+    engine_id: pulumi.Output[str]
     verdict: pulumi.Output[str]
     detail: pulumi.Output[str]
     role: pulumi.Output[str]
@@ -205,6 +211,7 @@ class Member(Resource, module="swarm", name="Member"):
                 "verdict": "ok",
                 "detail": None,
                 "node_id": None,
+                "engine_id": None,
             },
             opts,
         )
