@@ -68,12 +68,14 @@ def join_or_adopt(
     if local.state != "inactive":
         known = _standing(access, spec, managers, cluster_id, local, limit)
         if known is not None:
-            # A member that is on its way back gets all the time there is.
+            # A member that is on its way back gets the time it needs.
             local = _settled(engine, spec.target, limit, limit)
             if local.state == "active":
                 manager, node = known
                 return _converge(access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id)
-            drop_node(access, others, known[1], cluster_id, limit, surely_dead=False)
+            drop = Deadline.after(role_timeout, access.clock)
+            drop_node(access, others, known[1], cluster_id, drop, surely_dead=False)
+            limit = Deadline.after(join_timeout, access.clock)
         _leave(engine, spec.target, limit)
     guard = cluster_lock(cluster_id, f"joining {spec.target}", limit) if spec.role == "manager" else nullcontext()
     with guard:

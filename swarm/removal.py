@@ -51,8 +51,8 @@ def remove(
     )
     node = nodes.get(manager.engine, node_id, limit) if node_id else None
     if node is None:
-        # Removed before, by us or by hand; the engine does not notice that by itself.
-        _leave_if(access, target, local, node_id)
+        # Removed before, by us or by hand; the engine does not notice that by itself and may take itself for a manager.
+        _leave_if(access, target, local, node_id, force=True)
         return
     if nodes.role_of(node) == "manager" or nodes.in_raft(node):
         with cluster_lock(cluster_id, f"removing {target}", limit):
@@ -71,7 +71,7 @@ def remove(
             )
     else:
         _drain(access, manager, node, target, drain_timeout)
-    _leave_if(access, target, local, node_id)
+    _leave_if(access, target, local, node_id, force=False)
     _delete(access, manager.engine, node_id, target, gone=local is not None)
 
 
@@ -151,10 +151,10 @@ def _is_alone(access: Access, target: Target, local: LocalSwarm | None, node_id:
     return False
 
 
-def _leave_if(access: Access, target: Target, local: LocalSwarm | None, node_id: str) -> None:
+def _leave_if(access: Access, target: Target, local: LocalSwarm | None, node_id: str, *, force: bool) -> None:
     """Leave, where the engine still is the node in question; another membership of that machine is not ours to end."""
     if _is_this(local, node_id):
-        _leave(access, target, node_id, force=False)
+        _leave(access, target, node_id, force=force)
 
 
 def _leave(access: Access, target: Target, node_id: str, *, force: bool) -> None:

@@ -125,7 +125,7 @@ def _judge(
         if own.state == "pending":
             return "pending", own.error or "its engine is trying to reach the managers"
         if own.state == "error":
-            return "error", own.error
+            return "error", own.error or "its engine gives no reason"
         return _compare(spec, node_id, node)
     try:
         theirs = own.cluster_id or access.cluster_on_disk(spec.target, own.root)

@@ -1,0 +1,452 @@
+"""A swarm made of nothing: machines and engines that behave as moby's do, on a clock that runs only when looked at.
+
+Faithful to what was measured with real engines: error codes and texts, asynchronous role changes, nodes that go down some
+time after their machine, ghosts, forgotten nodes that stay active, versions that move without a second writer.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxmox_swarm.host.deadline import Clock
+from proxmox_swarm.host.errors import Unreachable
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm.errors import EngineError
+from proxmox_swarm.swarm.ports import PortSpec
+from proxmox_swarm.swarm.quorum import majority
+from proxmox_swarm.swarm.tokens import ca_digest36
+
+DOWN_AFTER = 15.0
+ROLE_DELAY = 0.4
+NOT_A_MANAGER = "This node is not a swarm manager. Use docker swarm init or join."
+NO_LEADER = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few are online."
+TIMED_OUT = "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
+BAD_TOKEN = "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
+SEQUENCE = "rpc error: code = Unknown desc = update out of sequence"
+
+
+FIRST_SPEC: dict[str, Any] = {
+    "Name": "default",
+    "Labels": {},
+    "Orchestration": {"TaskHistoryRetentionLimit": 5},
+    "Raft": {"SnapshotInterval": 10000, "ElectionTick": 10, "HeartbeatTick": 1},
+    "Dispatcher": {"HeartbeatPeriod": 5_000_000_000},
+    "CAConfig": {"NodeCertExpiry": 7_776_000_000_000_000},
+}
+
+
+@dataclass
+class Node:
+    """A node object in a swarm's store."""
+
+    id: str
+    hostname: str
+    address: str
+    spec: dict[str, Any]
+    in_raft: bool
+    version: int = 10
+    last_beat: float = field(default=0.0, compare=False)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Swarm:
+    """What the managers of one swarm agree on."""
+
+    id: str
+    pem: str
+    nodes: dict[str, Node] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict)
+    version: int = 5
+    pool: list[str] = field(default_factory=list)
+
+    def token(self, role: str) -> str:
+        return f"SWMTKN-1-{ca_digest36(self.pem)}-{self.secrets[role]}"
+
+
+@dataclass
+class Machine:
+    """A host with an engine. ``certificate`` is what is on its disk: (swarm id, node id, role)."""
+
+    target: Target
+    engine_id: str
+    on: bool = True
+    state: str = "inactive"
+    certificate: tuple[str, str, str] | None = None
+
+
+class World:
+    """All machines and swarms. ``sequence_errors`` makes so many of the next writes fail with a conflict."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.now = 1000.0
+        self.lock = threading.RLock()
+        self.clock = Clock(lambda: self.now, self.pass_time)
+        self.machines: dict[str, Machine] = {}
+        self.swarms: dict[str, Swarm] = {}
+        self.events: list[tuple[float, Callable[[], None]]] = []
+        self.calls: list[tuple[str, str, Any]] = []
+        self.sequence_errors = 0
+        self.closed: list[str] = []
+        self.careless = False  # whether engines let raft lose its majority: real ones refuse, from what they know
+        self.serial = 0
+        for index, name in enumerate(names):
+            self.add(name, f"10.0.0.{index + 1}")
+
+    # What a test does to the world
+
+    def add(self, name: str, address: str) -> Target:
+        target = Target(name, address, "ansible", f"ssh-ed25519 {name}")
+        self.machines[address] = Machine(target, self.new_id("engine"))
+        return target
+
+    def __getitem__(self, name: str) -> Machine:
+        return next(m for m in self.machines.values() if m.target.node == name)
+
+    def target(self, name: str) -> Target:
+        return self[name].target
+
+    def targets(self, *names: str) -> list[Target]:
+        return [self.target(name) for name in names]
+
+    def rebuild(self, name: str) -> None:
+        """The machine is replaced by a fresh one at the same address."""
+        machine = self[name]
+        self.machines[machine.target.address] = Machine(machine.target, self.new_id("engine"))
+
+    def build(self, managers: Sequence[str], workers: Sequence[str] = ()) -> Swarm:
+        """A swarm of these, as if made long ago."""
+        first = self.engine(self.target(managers[0]))
+        first.swarm_init({"AdvertiseAddr": f"{self.target(managers[0]).address}:2377"})
+        swarm = self.swarm_of(self[managers[0]])
+        for name in [*managers[1:], *workers]:
+            role = "manager" if name in managers else "worker"
+            self.engine(self.target(name)).swarm_join(
+                {
+                    "AdvertiseAddr": f"{self.target(name).address}:2377",
+                    "RemoteAddrs": [f"{self.target(managers[0]).address}:2377"],
+                    "JoinToken": swarm.token(role),
+                }
+            )
+            self.pass_time(3)
+        self.calls.clear()
+        return swarm
+
+    def pass_time(self, seconds: float) -> None:
+        with self.lock:
+            end = self.now + seconds
+            while due := sorted((e for e in self.events if e[0] <= end), key=lambda e: e[0])[:1]:
+                self.now = max(self.now, due[0][0])
+                self.events.remove(due[0])
+                due[0][1]()
+            self.now = end
+            for machine in self.machines.values():
+                node = self.node_of(machine)
+                if node is not None and self.quorate(self.swarms[machine.certificate[0]]):
+                    node.last_beat = self.now
+
+    # What is true in the world
+
+    def new_id(self, kind: str) -> str:
+        self.serial += 1
+        return hashlib.sha256(f"{kind} {self.serial}".encode()).hexdigest()[:25]
+
+    def swarm_of(self, machine: Machine) -> Swarm:
+        return self.swarms[machine.certificate[0]]
+
+    def node_of(self, machine: Machine) -> Node | None:
+        """The node object that this machine keeps alive."""
+        if not machine.on or machine.state != "active" or machine.certificate is None:
+            return None
+        return self.swarms[machine.certificate[0]].nodes.get(machine.certificate[1])
+
+    def machine_of(self, swarm: Swarm, node: Node) -> Machine | None:
+        return next(
+            (m for m in self.machines.values() if m.certificate and m.certificate[:2] == (swarm.id, node.id)), None
+        )
+
+    def alive(self, swarm: Swarm, node: Node) -> bool:
+        machine = self.machine_of(swarm, node)
+        return machine is not None and self.node_of(machine) is node
+
+    def reachable(self, swarm: Swarm, node: Node) -> bool:
+        """A member of raft passes for reachable when any manager of the swarm answers at its address (moby#34722)."""
+        machine = self.machines.get(node.address)
+        return (
+            machine is not None
+            and machine.on
+            and machine.state == "active"
+            and machine.certificate is not None
+            and machine.certificate[0] == swarm.id
+            and machine.certificate[2] == "manager"
+        )
+
+    def quorate(self, swarm: Swarm) -> bool:
+        members = [n for n in swarm.nodes.values() if n.in_raft]
+        return sum(self.alive(swarm, n) for n in members) >= majority(len(members)) if members else False
+
+    # Access
+
+    def engine(self, target: Target) -> FakeEngine:
+        return FakeEngine(self, target)
+
+    def cluster_on_disk(self, target: Target, root: str) -> str:
+        certificate = self.reach(target).certificate
+        return certificate[0] if certificate else ""
+
+    def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: PortSpec) -> list[str]:
+        return list(self.closed)
+
+    def reach(self, target: Target) -> Machine:
+        machine = self.machines.get(target.address)
+        if machine is None or not machine.on:
+            raise Unreachable("connecting by SSH", where=str(target), came_back="no answer", do_now="Check it.")
+        return machine
+
+
+class FakeEngine:
+    """The engine at an address: what :class:`EngineApi` promises, and how moby breaks it."""
+
+    def __init__(self, world: World, target: Target) -> None:
+        self.world = world
+        self.target = target
+
+    @property
+    def where(self) -> str:
+        return str(self.target)
+
+    def _call(self, name: str, detail: Any = None) -> Machine:
+        with self.world.lock:
+            self.world.calls.append((self.target.node, name, detail))
+            self.world.pass_time(0.01)
+            return self.world.reach(self.target)
+
+    def _error(self, status: int, text: str) -> EngineError:
+        return EngineError(status, text, where=self.where)
+
+    def _manage(self, name: str, detail: Any = None) -> tuple[Machine, Swarm]:
+        machine = self._call(name, detail)
+        if machine.state == "locked":
+            raise self._error(503, "Swarm is encrypted and needs to be unlocked before it can be used.")
+        if machine.state != "active" or machine.certificate[2] != "manager":
+            raise self._error(503, NOT_A_MANAGER)
+        swarm = self.world.swarm_of(machine)
+        if not self.world.quorate(swarm) or machine.certificate[1] not in swarm.nodes:
+            self.world.pass_time(5)
+            raise self._error(500, NO_LEADER)
+        return machine, swarm
+
+    def info(self) -> dict[str, Any]:
+        machine = self._call("info")
+        swarm: dict[str, Any] = {
+            "LocalNodeState": machine.state,
+            "NodeID": "",
+            "NodeAddr": "",
+            "ControlAvailable": False,
+            "Error": "",
+        }
+        if machine.certificate and machine.state != "inactive":
+            cluster, node_id, role = machine.certificate
+            store = self.world.swarms[cluster]
+            swarm["NodeID"] = node_id
+            swarm["NodeAddr"] = machine.target.address
+            swarm["RemoteManagers"] = [
+                {"NodeID": n.id, "Addr": f"{n.address}:2377"} for n in store.nodes.values() if n.in_raft
+            ]
+            if role == "manager" and machine.state == "active":
+                swarm["ControlAvailable"] = True
+                if self.world.quorate(store) and node_id in store.nodes:
+                    swarm["Cluster"] = {"ID": cluster}
+                else:
+                    self.world.pass_time(20)
+                    swarm["Error"] = NO_LEADER
+        return {
+            "Name": machine.target.node,
+            "ID": machine.engine_id,
+            "Swarm": swarm,
+            "DockerRootDir": "/var/lib/docker",
+        }
+
+    def version(self) -> dict[str, Any]:
+        self._call("version")
+        return {"Version": "29.8.2", "ApiVersion": "1.52"}
+
+    def ping(self) -> bool:
+        self._call("ping")
+        return True
+
+    def swarm_inspect(self) -> dict[str, Any]:
+        _, swarm = self._manage("swarm_inspect")
+        return {
+            "ID": swarm.id,
+            "Version": {"Index": swarm.version},
+            "Spec": copy.deepcopy(swarm.spec),
+            "TLSInfo": {"TrustRoot": swarm.pem},
+            "JoinTokens": {"Manager": swarm.token("manager"), "Worker": swarm.token("worker")},
+            "DefaultAddrPool": swarm.pool,
+            "SubnetSize": 24,
+            "DataPathPort": 4789,
+        }
+
+    def swarm_init(self, body: dict[str, Any]) -> str:
+        machine = self._call("swarm_init", body)
+        with self.world.lock:
+            if machine.state != "inactive":
+                raise self._error(503, "This node is already part of a swarm.")
+            swarm = Swarm(
+                self.world.new_id("swarm"),
+                f"pem {self.world.serial}",
+                secrets={"manager": "m" * 25, "worker": "w" * 25},
+                pool=list(body.get("DefaultAddrPool") or ["10.0.0.0/8"]),
+                spec=copy.deepcopy(FIRST_SPEC),
+            )
+            self.world.swarms[swarm.id] = swarm
+            return self._become(machine, swarm, "manager", "active").id
+
+    def swarm_join(self, body: dict[str, Any]) -> None:
+        machine = self._call("swarm_join", body)
+        with self.world.lock:
+            if machine.state != "inactive":
+                raise self._error(503, "This node is already part of a swarm.")
+            remote = self.world.machines.get(body["RemoteAddrs"][0].rpartition(":")[0])
+            if remote is None or not remote.on:
+                machine.state = "pending"
+                self.world.pass_time(20)
+                raise self._error(503, TIMED_OUT)
+            if remote.state != "active" or remote.certificate[2] != "manager":
+                self.world.pass_time(10)
+                raise self._error(503, "connect: connection refused")
+            swarm = self.world.swarm_of(remote)
+            role = next((r for r in ("manager", "worker") if swarm.token(r) == body["JoinToken"]), None)
+            if role is None:
+                self.world.pass_time(10)
+                raise self._error(400, BAD_TOKEN)
+            self._become(machine, swarm, role, body.get("Availability") or "active")
+
+    def _become(self, machine: Machine, swarm: Swarm, role: str, availability: str) -> Node:
+        node = Node(
+            self.world.new_id("node"),
+            machine.target.node,
+            machine.target.address,
+            {"Role": role, "Availability": availability, "Labels": {}},
+            in_raft=role == "manager",
+            last_beat=self.world.now,
+        )
+        swarm.nodes[node.id] = node
+        machine.state = "active"
+        machine.certificate = (swarm.id, node.id, role)
+        return node
+
+    def swarm_leave(self, *, force: bool = False) -> None:
+        machine = self._call("swarm_leave", force)
+        if machine.state == "inactive":
+            raise self._error(503, "This node is not part of a swarm")
+        if machine.certificate and machine.certificate[2] == "manager" and not force and machine.state == "active":
+            raise self._error(
+                503, "You are attempting to leave the swarm on a node that is participating as a manager."
+            )
+        machine.state, machine.certificate = "inactive", None
+
+    def swarm_update(self, version: int, spec: dict[str, Any], **rotate: bool) -> None:
+        _, swarm = self._manage("swarm_update", spec)
+        if self._conflict(swarm) or version != swarm.version:
+            raise self._error(500, SEQUENCE)
+        swarm.spec, swarm.version = copy.deepcopy(spec), swarm.version + 1
+
+    def nodes(self) -> list[dict[str, Any]]:
+        _, swarm = self._manage("nodes")
+        return [self._shown(swarm, node) for node in swarm.nodes.values()]
+
+    def node(self, node_id: str) -> dict[str, Any]:
+        _, swarm = self._manage("node", node_id)
+        return self._shown(swarm, self._find(swarm, node_id))
+
+    def _find(self, swarm: Swarm, node_id: str) -> Node:
+        if node_id not in swarm.nodes:
+            raise self._error(404, f"node {node_id} not found")
+        return swarm.nodes[node_id]
+
+    def _conflict(self, thing: Swarm | Node) -> bool:
+        if self.world.sequence_errors:
+            self.world.sequence_errors -= 1
+            thing.version += 1
+            return True
+        return False
+
+    def _state(self, swarm: Swarm, node: Node) -> str:
+        if self.world.alive(swarm, node) or self.world.now - node.last_beat < DOWN_AFTER:
+            return "ready"
+        return "down"
+
+    def _shown(self, swarm: Swarm, node: Node) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "ID": node.id,
+            "Version": {"Index": node.version},
+            "Spec": copy.deepcopy(node.spec),
+            "Description": {"Hostname": node.hostname, "Engine": {"EngineVersion": "29.8.2"}},
+            "Status": {"State": self._state(swarm, node), "Addr": node.address},
+        }
+        if node.in_raft:
+            reachable = "reachable" if self.world.reachable(swarm, node) else "unreachable"
+            shown["ManagerStatus"] = {"Addr": f"{node.address}:2377", "Reachability": reachable}
+        return shown
+
+    def node_update(self, node_id: str, version: int, spec: dict[str, Any]) -> None:
+        _, swarm = self._manage("node_update", (node_id, copy.deepcopy(spec)))
+        with self.world.lock:
+            node = self._find(swarm, node_id)
+            if self._conflict(node) or version != node.version:
+                raise self._error(500, SEQUENCE)
+            for key in ("Role", "Availability"):
+                if not spec.get(key):
+                    raise self._error(400, f'invalid {key}: ""')
+            if spec["Role"] == "worker" and node.spec["Role"] == "manager":
+                self._may_demote(swarm, node)
+            changed = spec["Role"] != node.spec["Role"]
+            node.spec, node.version = copy.deepcopy(spec), node.version + 1
+            if spec["Availability"] == "drain":
+                node.tasks = [
+                    {**task, "Status": {"State": "shutdown"}} if task.get("ends") else task for task in node.tasks
+                ]
+            if changed:
+                self.world.events.append((self.world.now + ROLE_DELAY, lambda: self._raft(swarm, node, spec["Role"])))
+
+    def _may_demote(self, swarm: Swarm, node: Node) -> None:
+        raft = [n for n in swarm.nodes.values() if n.in_raft]
+        if not node.in_raft:
+            raise self._error(404, "can't find manager in raft memberlist")
+        if len(raft) == 1:
+            raise self._error(400, "attempting to demote the last manager of the swarm")
+        left = [n for n in raft if n is not node and self.world.alive(swarm, n)]
+        if len(left) < majority(len(raft) - 1) and not self.world.careless:
+            raise self._error(400, "can't remove member from the raft: this would result in a loss of quorum")
+
+    def _raft(self, swarm: Swarm, node: Node, role: str) -> None:
+        node.in_raft = role == "manager"
+        node.version += 1
+        # The node gets its new certificate some time later.
+        self.world.events.append((self.world.now + ROLE_DELAY, lambda: self._certify(swarm, node, role)))
+
+    def _certify(self, swarm: Swarm, node: Node, role: str) -> None:
+        machine = self.world.machine_of(swarm, node)
+        if machine is not None and machine.on:
+            machine.certificate = (swarm.id, node.id, role)
+
+    def node_remove(self, node_id: str, *, force: bool = False) -> None:
+        _, swarm = self._manage("node_remove", (node_id, force))
+        node = self._find(swarm, node_id)
+        if node.in_raft:
+            raise self._error(400, f"node {node_id} is a cluster manager and is a member of the raft cluster.")
+        if self._state(swarm, node) == "ready" and not force:
+            raise self._error(400, f"node {node_id} is not down and can't be removed")
+        del swarm.nodes[node_id]
+
+    def tasks(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+        _, swarm = self._manage("tasks", dict(filters))
+        return [task for key in filters["node"] if key in swarm.nodes for task in swarm.nodes[key].tasks]
