@@ -25,11 +25,18 @@ def down(lab: Lab, stack: str, project: Path, say: Callable[[str], None]) -> Non
         say("lab       there is none")
         return
     lab.up(say)  # destroying needs the API; starting it twice is harmless
-    others = sorted({tag for machine in lab.status()["machines"] for tag in _markers(machine)} - {MARKER})
+    machines = lab.status()["machines"]
+    others = sorted({tag for machine in machines for tag in _markers(machine)} - {MARKER})
     if others:
         raise CommandError(
             f"other stacks still have machines in the lab: {', '.join(others)}. Destroy those first: "
             f"lab exec -- pulumi destroy -s {others[0].removeprefix('swarm-')}"
+        )
+    strangers = [f"{machine['vmid']} '{machine['name']}'" for machine in machines if not _markers(machine)]
+    if strangers:
+        raise CommandError(
+            f"machines of no stack are in the lab: {', '.join(strangers)}. Remove them first; "
+            "`lab down --purge` ends the lab with all that is in it"
         )
     command = [sys.executable, "-m", "proxmox_swarm.cli.destroy", STACK]
     if subprocess.run(lab.command(command), cwd=project, env=lab.environment(), check=False).returncode != 0:
@@ -39,4 +46,4 @@ def down(lab: Lab, stack: str, project: Path, say: Callable[[str], None]) -> Non
 
 
 def _markers(machine: dict[str, Any]) -> list[str]:
-    return [tag for tag in (machine["tags"] or "untagged").split(";") if tag]
+    return [tag for tag in (machine["tags"] or "").split(";") if tag]
