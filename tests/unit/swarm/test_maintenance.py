@@ -1,0 +1,105 @@
+"""A node is out only while the others carry on, and comes back as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxmox_swarm.swarm import maintenance
+from proxmox_swarm.swarm.errors import DrainTimeout, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.member import MemberSpec
+from tests.unit.swarm.world import World
+
+OUT = {"drain_timeout": 30, "back_timeout": 60}
+
+
+def restart(world: World, name: str, log: list[str]) -> None:
+    """What a restart of dockerd looks like from outside."""
+    machine = world[name]
+    log.append(world.node_of(machine).spec["Availability"])
+    machine.state = "pending"
+    world.events.append((world.now + 3, lambda: setattr(machine, "state", "active")))
+
+
+@pytest.mark.parametrize("name", ["a", "c", "d"])
+def test_it_is_drained_restarted_awaited_and_put_back(world: World, name: str) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    world.node_of(world[name]).tasks = [{"ID": "t", "ServiceID": "web", "Status": {"State": "running"}, "ends": True}]
+    log: list[str] = []
+    maintenance.restart_engine(
+        world.target(name), world.targets("a", "b", "c"), lambda: restart(world, name, log), access=world, **OUT
+    )
+    node = world.node_of(world[name])
+    assert log == ["drain"] and node.spec["Availability"] == "active"
+    assert sum(n.in_raft for n in swarm.nodes.values()) == 3
+
+
+def test_a_node_that_was_drained_before_stays_drained(world: World) -> None:
+    world.build(["a"], ["d"])
+    world.node_of(world["d"]).spec["Availability"] = "drain"
+    log: list[str] = []
+    maintenance.restart_engine(
+        world.target("d"), world.targets("a"), lambda: restart(world, "d", log), access=world, **OUT
+    )
+    assert world.node_of(world["d"]).spec["Availability"] == "drain"
+
+
+def test_a_node_in_no_swarm_is_simply_restarted(world: World) -> None:
+    done: list[bool] = []
+    maintenance.restart_engine(world.target("d"), world.targets("a"), lambda: done.append(True), access=world, **OUT)
+    assert done == [True]
+
+
+def test_a_manager_stays_while_another_is_down(world: World) -> None:
+    swarm = world.build(["a", "b", "c"])
+    world["c"].on = False
+    done: list[bool] = []
+    with pytest.raises(QuorumAtRisk, match="NONE TO SPARE"):
+        maintenance.with_node_out(
+            MemberSpec(world.target("b"), "manager"), world.targets("a", "b", "c"), swarm.id,
+            lambda: done.append(True), access=world, **OUT,
+        )  # fmt: skip
+    assert not done and world.node_of(world["b"]).spec["Availability"] == "active"
+
+
+def test_the_only_manager_may_restart(world: World) -> None:
+    world.build(["a"], ["d"])
+    log: list[str] = []
+    maintenance.restart_engine(
+        world.target("a"), world.targets("a"), lambda: restart(world, "a", log), access=world, **OUT
+    )
+    assert log == ["drain"] and world.node_of(world["a"]).spec["Availability"] == "active"
+
+
+def test_an_action_that_fails_leaves_the_node_as_it_was(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+
+    def fails() -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        maintenance.with_node_out(
+            MemberSpec(world.target("d"), "worker"), world.targets("a", "b", "c"), swarm.id, fails, access=world, **OUT
+        )
+    assert world.node_of(world["d"]).spec["Availability"] == "active"
+
+
+def test_a_node_that_does_not_come_back_is_told_and_stays_drained(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    node = world.node_of(world["d"])
+    with pytest.raises(SwarmError, match="stays drained"):
+        maintenance.with_node_out(
+            MemberSpec(world.target("d"), "worker"), world.targets("a", "b", "c"), swarm.id,
+            lambda: setattr(world["d"], "on", False), access=world, **OUT,
+        )  # fmt: skip
+    assert node.spec["Availability"] == "drain"
+
+
+def test_tasks_that_do_not_end_keep_the_action_from_running(world: World) -> None:
+    world.build(["a"], ["d"])
+    world.node_of(world["d"]).tasks = [{"ID": "t", "ServiceID": "db", "Status": {"State": "running"}}]
+    log: list[str] = []
+    with pytest.raises(DrainTimeout, match="db"):
+        maintenance.restart_engine(
+            world.target("d"), world.targets("a"), lambda: restart(world, "d", log), access=world, **OUT
+        )
+    assert not log
