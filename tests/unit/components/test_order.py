@@ -65,7 +65,9 @@ def test_managers_are_first_in_their_lanes() -> None:
         (["docker-infra-1", "docker-app-2"], ["docker-app-2", "docker-app-1", "docker-app-3"]),
     ],
 )
-def test_rolling_takes_managers_first_and_the_preferred_before_the_healthy(preferred: list[str], expected: list[str]) -> None:
+def test_rolling_takes_managers_first_and_the_preferred_before_the_healthy(
+    preferred: list[str], expected: list[str]
+) -> None:
     ordered = [node.name for node in rolling(NODES, preferred)]
     assert ordered[:3] == expected
     assert sorted(ordered) == sorted(node.name for node in NODES)

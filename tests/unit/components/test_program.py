@@ -1,0 +1,162 @@
+"""The whole program on the production stack: its outputs, and which shape of the graph it takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pulumi
+import pytest
+
+from proxmox_swarm.components.established import is_established
+from proxmox_swarm.proxmox import endpoint
+from tests.unit.components.graph import PRIVATE, ROOT, SECRET, Graph, bring_up, build, prod, run, run_main, stack_config
+
+OUTPUTS = {
+    "caDigest",
+    "clusterId",
+    "dockerContext",
+    "ingressAddresses",
+    "managerAddresses",
+    "nodes",
+    "sshHostKeys",
+    "sshKnownHosts",
+    "sshUser",
+}
+NODE = {"address", "availability", "host", "id", "labels", "name", "pool", "role", "verdict", "vmId"}
+
+
+ASKED: list[tuple[str, ...]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_network() -> Iterator[None]:
+    def first(endpoints: Any) -> str:
+        ASKED.append(tuple(endpoints))
+        return str(endpoints[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoint, "first_answering", first)
+        for name in ("PROXMOX_SWARM_ESTABLISHED", "PROXMOX_SWARM_FIRST"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def fresh(no_network: None) -> Graph:
+    """The program on a stack that has never been up."""
+    return run_main(stack_config())
+
+
+def edges(graph: Any) -> dict[str, set[str]]:
+    return {key: graph.direct(key) for key in graph.resources}
+
+
+def test_outputs_have_these_names_and_no_others(fresh: Graph) -> None:
+    outputs = fresh.outputs
+    assert set(outputs) == OUTPUTS
+    assert len(outputs["nodes"]) == 7
+    assert all(set(node) == NODE for node in outputs["nodes"])
+
+
+def test_every_output_is_documented_and_nothing_else_is() -> None:
+    text = (ROOT / "docs" / "outputs.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == OUTPUTS
+    row = next(line for line in text.splitlines() if line.startswith("| `nodes` |"))
+    assert set(re.findall(r"`(\w+)`", row)) - {"nodes"} == NODE
+
+
+def test_outputs_say_what_is_there(fresh: Graph) -> None:
+    outputs = fresh.outputs
+    assert outputs["clusterId"] == "the cluster's id"
+    assert outputs["managerAddresses"] == ["192.168.4.30", "192.168.4.31", "192.168.4.32"]
+    assert outputs["ingressAddresses"] == [f"192.168.4.{n}" for n in (30, 31, 32, 40, 41, 42, 50)]
+    assert outputs["sshUser"] == "ansible"
+    assert outputs["sshHostKeys"]["swarmpit-mgmt"] == "ssh-ed25519 swarmpit-mgmt"
+    assert "192.168.4.50 ssh-ed25519 swarmpit-mgmt" in outputs["sshKnownHosts"]
+    assert outputs["dockerContext"] == "docker context create swarm-prod --docker host=ssh://ansible@192.168.4.30"
+    assert outputs["nodes"][6] == {
+        "name": "swarmpit-mgmt",
+        "id": "node id of swarmpit-mgmt",
+        "role": "worker",
+        "availability": "active",
+        "address": "192.168.4.50",
+        "host": "pve01",
+        "pool": "mgmt",
+        "vmId": 4300,
+        "labels": {"portainer.data": "true"},
+        "verdict": "ok",
+    }
+
+
+def test_no_output_is_secret_or_holds_one(fresh: Graph) -> None:
+    text = json.dumps(fresh.outputs)
+    assert PRIVATE not in text
+    assert next(iter(SECRET)) not in text
+    assert "PRIVATE KEY" not in text
+    assert "SWMTKN" not in text
+
+
+def test_a_fresh_stack_is_brought_up(fresh: Graph) -> None:
+    assert edges(fresh) == edges(bring_up())
+
+
+def test_a_cluster_that_stands_rolls_and_takes_the_nodes_first_that_are_not_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PROXMOX_SWARM_FIRST", "docker-app-3 swarmpit-mgmt")
+    graph = run_main(stack_config(), {"clusterId": "7q3x"})
+    assert edges(graph) == edges(build(prod(), established=True, first=["docker-app-3", "swarmpit-mgmt"]))
+
+
+def established(last: dict[str, Any]) -> tuple[bool, list[tuple[str, Any]]]:
+    """What the stack thinks of itself, and what it asked the engine for that."""
+    found: list[bool] = []
+
+    async def main() -> None:
+        found.append(await is_established())
+
+    graph = run(lambda: pulumi.run(main), last)
+    assert graph.urns() == [], "asking must not make a resource: a refresh would show its drift"
+    return found[0], graph.calls
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ({}, False),
+        ({"clusterId": ""}, False),
+        ({"clusterId": None}, False),
+        ({"dockerContext": "an up that failed"}, False),
+        ({"clusterId": "7q3x"}, True),
+    ],
+)
+def test_a_cluster_stands_once_an_up_has_ended_with_one(last: dict[str, Any], expected: bool) -> None:
+    asked = [("pulumi:pulumi:readStackOutputs", {"name": "organization/swarm/prod"})]
+    assert established(last) == (expected, asked)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("1", True), ("true", True), ("0", False), ("false", False), ("", False)]
+)
+def test_it_can_be_said_instead(monkeypatch: pytest.MonkeyPatch, word: str, expected: bool) -> None:
+    monkeypatch.setenv("PROXMOX_SWARM_ESTABLISHED", word)
+    assert established({} if expected else {"clusterId": "7q3x"}) == (expected, [])
+
+
+def test_the_provider_talks_to_the_endpoint_that_answers(fresh: Graph) -> None:
+    assert ASKED[0] == ("https://pve01:8006", "https://pve02:8006", "https://pve03:8006")
+    assert fresh["proxmoxve proxmox"].inputs["endpoint"] == "https://pve02:8006"
+
+
+def test_bad_settings_end_the_program_with_every_problem_and_no_resource() -> None:
+    config = stack_config()
+    nodes = json.loads(config["swarm:nodes"])
+    nodes["docker-app-1"]["host"] = "pve09"
+    nodes["docker-app-2"]["id"] = nodes["docker-app-3"]["id"]
+    with pytest.raises(pulumi.RunError) as refused:
+        run_main({**config, "swarm:nodes": json.dumps(nodes)})
+    assert "pve09" in str(refused.value)
+    assert "4102" in str(refused.value)
