@@ -89,7 +89,11 @@ async def run(target: Target, command: str, data: bytes, timeout: float) -> tupl
     async with _limit(timeout, target, f"waiting {timeout:.0f} s for `{command[:60]}`"), place.sessions:
         process = await place.start(command, timeout)
         try:
-            stdout, stderr = await process.communicate(data)
+            # A command that has ended already does not read; whether it succeeded is told by its code.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(data)
+                process.stdin.write_eof()
+            stdout, stderr = await process.communicate()
         except (OSError, asyncssh.Error) as error:
             raise _lost(target, error) from error
         finally:

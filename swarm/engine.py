@@ -28,16 +28,18 @@ REQUEST_TIMEOUT = 75
 DIAL = ("docker", "system", "dial-stdio")
 
 
-#: Streams that are kept open between requests; fewer than the tunnel carries at once, or idle ones would block busy ones.
-IDLE_STREAMS = 2
+#: Streams of one engine; more requests wait. Fewer than the tunnel carries, so that the docker CLI gets one beside them.
+STREAMS = 3
 
 
 class _OnePool(UnixHTTPAdapter):
     """docker-py's adapter with one pool of connections. Its own has a pool for each URL, and each would start a stream."""
 
     def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
-        """The same pool, whatever the URL."""
-        return super().get_connection("")
+        """The same pool, whatever the URL; whoever finds it empty waits."""
+        pool = super().get_connection("")
+        pool.block = True
+        return pool
 
 
 class EngineApi(Protocol):
@@ -159,7 +161,7 @@ class Engine:
                 # A stated version keeps docker-py from asking at once. Our paths carry none: the engine then speaks its own.
                 client = docker.APIClient(f"unix://{tunnel.path}", version="1.41", timeout=REQUEST_TIMEOUT)
                 client.mount(
-                    client.base_url, _OnePool(str(tunnel.path), timeout=REQUEST_TIMEOUT, max_pool_size=IDLE_STREAMS)
+                    client.base_url, _OnePool(str(tunnel.path), timeout=REQUEST_TIMEOUT, max_pool_size=STREAMS)
                 )
                 self._client = client
             return self._client
