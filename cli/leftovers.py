@@ -140,11 +140,16 @@ def _claims(state: dict[str, Any]) -> set[str]:
 
 
 def _alive(pid: int) -> bool:
-    """Whether the Pulumi that had this id still has it: ids are given out anew, most of all after a reboot."""
+    """Whether the Pulumi that had this id still has it: ids are given out anew, most of all after a reboot.
+
+    A dead process whose parent has not asked for its end yet is still listed (a zombie); that may last for ever where
+    nobody adopts orphans.
+    """
     try:
-        return Path(f"/proc/{pid}/comm").read_text().startswith("pulumi")
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
     except OSError:
         return False
+    return name.startswith("pulumi") and rest.split()[0] not in "ZX"
 
 
 def _boot() -> str:
