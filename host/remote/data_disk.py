@@ -3,6 +3,8 @@
 ``args``: ``serial``, ``mount``, ``timeout`` (seconds to wait for the disk). Result: ``device``, ``formatted``.
 """
 
+from __future__ import annotations
+
 import subprocess
 import time
 from pathlib import Path

@@ -4,6 +4,8 @@
 ``fingerprint``, ``timeout``. Result: ``version`` of dockerd.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib

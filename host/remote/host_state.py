@@ -9,6 +9,8 @@ file), and of a change ``restart_needed`` (nothing done about daemon.json yet) o
 the old file is in place and dockerd runs with it).
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 import socket

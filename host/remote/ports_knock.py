@@ -4,6 +4,8 @@
 Result: ``closed`` [[protocol, port, reason], …].
 """
 
+from __future__ import annotations
+
 import socket
 import threading
 import time

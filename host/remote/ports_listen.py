@@ -5,6 +5,8 @@ Ends when stdin does, after 15 seconds at the latest. Result: ``busy`` [[protoco
 [[address, port, reason], …].
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import selectors
