@@ -12,10 +12,11 @@ from proxmox_swarm.providers.lazy import Lazy
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 
 if TYPE_CHECKING:
-    from proxmox_swarm.proxmox import client
+    from proxmox_swarm.proxmox import client, ownership
     from proxmox_swarm.swarm import maintenance, membership
 else:
     client = Lazy("proxmox_swarm.proxmox.client")
+    ownership = Lazy("proxmox_swarm.proxmox.ownership")
     maintenance = Lazy("proxmox_swarm.swarm.maintenance")
     membership = Lazy("proxmox_swarm.swarm.membership")
 
@@ -36,6 +37,8 @@ INPUTS = (
     "proxmox",
     "verdict",
 )
+#: What may be found otherwise than it was declared. Outputs hold both, or a second refresh would take drift for declared.
+DECLARED = ("role", "availability", "labels")
 
 
 class MemberProvider(Provider):
@@ -58,12 +61,13 @@ class MemberProvider(Provider):
             role_timeout=_deadline(props, "role"),
         )
         say(props["node"], f"{state.role} {state.availability}")
-        return CreateResult(props["node"], _outputs(props, state))
+        return CreateResult(props["node"], _declared(props, state))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """A verdict on the member. A host that does not answer is a verdict too, and never 'gone'."""
+        spec = _spec({**props, **(props.get("declared") or {})})
         state = membership.observe(
-            _spec(props), targets(props["managers"]), props["cluster_id"], props["node_id"], last=_state(props)
+            spec, targets(props["managers"]), props["cluster_id"], props["node_id"], last=_state(props)
         )
         outputs = _outputs(props, state)
         return ReadResult(id_, outputs, inputs={key: outputs[key] for key in INPUTS})
@@ -90,7 +94,7 @@ class MemberProvider(Provider):
             join_timeout=_deadline(_news, "join"),
             role_timeout=_deadline(_news, "role"),
         )
-        return UpdateResult(_outputs(_news, state))
+        return UpdateResult(_declared(_news, state))
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Drain, wait for its tasks, demote, leave, remove; every step can be taken again after a kill."""
@@ -140,6 +144,10 @@ def _outputs(props: Props, state: MemberState) -> dict[str, Any]:
     }
 
 
+def _declared(props: Props, state: MemberState) -> dict[str, Any]:
+    return {**_outputs(props, state), "declared": {key: props[key] for key in DECLARED}}
+
+
 def _deadline(props: Props, name: str) -> float:
     return float(props["deadlines"][name])
 
@@ -152,6 +160,12 @@ def _power_cycle(props: Props) -> None:
     if guest is None:
         raise client.ProxmoxError(
             f"{props['node']}: VM {vm_id} is not on Proxmox VE any more; run `pulumi refresh`, then `up`"
+        )
+    marker = ownership.Marker.find(str(pve.config(guest).get("description", "")))
+    if marker is None or marker.node != props["node"]:
+        raise client.ProxmoxError(
+            f"{props['node']}: {guest} is not its machine: it does not carry our marker. Nothing of it was touched; "
+            "run `pulumi refresh`, then `up`"
         )
     pve.power_cycle(guest, timeout=_deadline(props, "boot"))
 
