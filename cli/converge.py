@@ -144,4 +144,3 @@ def _failure(code: int, progress: Progress) -> str:
         return f"pulumi was ended by signal {-code}. Nothing needs cleaning up: run `make up` again"
     failed = ", ".join(sorted({urn.rpartition("::")[2] for urn in progress.failed}))
     return f"pulumi up failed{f' at {failed}' if failed else ''}. Mend the cause and run `make up` again"
-

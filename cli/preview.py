@@ -35,6 +35,7 @@ def preview(stack: str, project: Path, extra: list[str]) -> int:
     environment = {**os.environ, **tools.env()}
     environment.setdefault("PROXMOX_VE_API_TOKEN", PLACEHOLDER_TOKEN)
     if _has_backend(environment):
+        tools.link_plugins(Path(environment.get("PULUMI_HOME") or Path.home() / ".pulumi"))
         return subprocess.run(
             ["pulumi", "preview", "--stack", stack, *extra], cwd=project, env=environment, check=False
         ).returncode

@@ -29,6 +29,7 @@ class HostImages:
                 checksum=image.sha512,
                 checksum_algorithm="sha512",
                 overwrite=False,  # what is behind the URL may change; the digest decides
+                overwrite_unmanaged=True,  # what a killed run left under our name may be half a file
                 opts=pulumi.ResourceOptions(parent=parent, provider=provider),
             )
             for host in dict.fromkeys(node.host for node in settings.nodes.values())

@@ -15,6 +15,8 @@ from proxmox_swarm.settings.model import DataDisk, Node, Settings
 
 BOOT_DISK = "scsi0"
 DATA_DISK = "scsi1"
+#: The provider's default is the host's own drive, which takes a right of its own and is tried first at boot.
+NO_CDROM = {"file_id": "none"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class VirtualMachine(pulumi.ComponentResource):
             memory={"dedicated": round(node.memory * 1024)},
             operating_system={"type": "l26"},
             serial_devices=[{}],
+            boot_orders=[BOOT_DISK],
+            cdrom=NO_CDROM,
             disks=disks,
             network_devices=[
                 {"bridge": nic.bridge, "vlan_id": nic.vlan, "mac_address": nic.mac, "mtu": nic.mtu} for nic in node.nics
@@ -140,6 +144,7 @@ class VirtualMachine(pulumi.ComponentResource):
             cpu={"cores": 1},
             memory={"dedicated": 64},
             operating_system={"type": "l26"},
+            cdrom=NO_CDROM,
             disks=[{"interface": BOOT_DISK, "datastore_id": data.datastore, "size": data.size, "discard": "on"}],
             opts=pulumi.ResourceOptions(
                 parent=self,

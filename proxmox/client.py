@@ -75,6 +75,15 @@ class Client:
             for entry in self._call("list the guests", lambda: self._api.cluster.resources.get(type="vm"))
         )
 
+    def require_sight_of_all(self) -> None:
+        """Make sure that guests of others are listed too. Raises ProxmoxError: unseen ones would look like free addresses."""
+        granted = self._call("read our rights", lambda: self._api.access.permissions.get(path="/vms"))
+        if not granted.get("/vms", {}).get("VM.Audit"):
+            raise ProxmoxError(
+                f"the credentials for {self.endpoint} lack the right VM.Audit on /vms (propagated), so guests of others "
+                "would not be seen and their ids and addresses would look free. Grant it: docs/first-cluster-on-proxmox.md"
+            )
+
     def config(self, guest: Guest) -> Mapping[str, Any]:
         """The configuration of a guest, as Proxmox VE stores it."""
         node = self._api.nodes(guest.host)

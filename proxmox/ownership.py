@@ -75,6 +75,7 @@ def inventory(client: Client) -> Inventory:
         known = _cache.get(client.endpoint)
         if known and time.monotonic() - known[0] < SNAPSHOT_SECONDS:
             return known[1]
+        client.require_sight_of_all()
         guests = client.guests()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             configs = list(pool.map(lambda g: _config_or_nothing(client, g), guests))
