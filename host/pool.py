@@ -69,6 +69,7 @@ class Slot:
 
 _slots: dict[Key, Slot] = {}
 _jumps: dict[Jump, asyncssh.SSHClientConnection] = {}
+_jumping = asyncio.Lock()
 
 
 def slot(target: Target) -> Slot:
@@ -238,6 +239,12 @@ async def _dial(target: Target, timeout: float) -> socket.socket:
 
 
 async def _jump(jump: Jump, timeout: float) -> asyncssh.SSHClientConnection:
+    # One connection for all hosts: sshd drops logins that come too many at a time (MaxStartups).
+    async with _jumping:
+        return await _open_jump(jump, timeout)
+
+
+async def _open_jump(jump: Jump, timeout: float) -> asyncssh.SSHClientConnection:
     open_already = _jumps.get(jump)
     if open_already is not None and not open_already.is_closed():
         return open_already

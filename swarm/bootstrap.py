@@ -100,9 +100,9 @@ def find_or_init(
     does not answer within ``deadline`` seconds stops that. Raises SwarmError (SplitDeclaration, ForeignSwarm, NoManager,
     SwarmLocked) and HostError.
     """
-    limit = Deadline.after(deadline, access.clock)
     name = "init " + " ".join(sorted(target.address for target in managers))
-    with cluster_lock(name, "looking for the swarm, or making it", limit):
+    with cluster_lock(name, "looking for the swarm, or making it", access.clock):
+        limit = Deadline.after(deadline, access.clock)
         probes = _probe_all(access, managers, limit)
         found = _agreed(probes)
         if found is not None:

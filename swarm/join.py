@@ -34,6 +34,7 @@ from proxmox_swarm.swarm.tokens import join_token
 
 #: How long an engine that is starting, or in trouble, is left to itself before the swarm is asked whether it knows it.
 PATIENCE = 5.0
+LEAVE_TIMEOUT = 30.0
 
 
 def join_or_adopt(
@@ -73,14 +74,16 @@ def join_or_adopt(
             if local.state == "active":
                 manager, node = known
                 return _converge(access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id)
-            drop = Deadline.after(role_timeout, access.clock)
-            drop_node(access, others, known[1], cluster_id, drop, surely_dead=False)
-            limit = Deadline.after(join_timeout, access.clock)
-        _leave(engine, spec.target, limit)
-    guard = cluster_lock(cluster_id, f"joining {spec.target}", limit) if spec.role == "manager" else nullcontext()
-    with guard:
+            drop_node(access, others, known[1], cluster_id, role_timeout, surely_dead=False)
+        _leave(engine, spec.target, Deadline.after(LEAVE_TIMEOUT, access.clock))
+    # Raft takes in one member after the other; several at once time out (and then join all the same).
+    serial = (
+        cluster_lock(cluster_id, f"joining {spec.target}", access.clock) if spec.role == "manager" else nullcontext()
+    )
+    with serial:
+        limit = Deadline.after(join_timeout, access.clock)
         manager = find_manager(access, others, cluster_id, limit)
-        _clear_way(access, spec, others, manager, cluster_id, former_id, limit)
+        _clear_way(access, spec, others, manager, cluster_id, former_id, role_timeout)
         local = _join(access, engine, spec, manager, limit)
         return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
 
@@ -154,7 +157,7 @@ def _clear_way(
     manager: Manager,
     cluster_id: str,
     former_id: str,
-    limit: Deadline,
+    timeout: float,
 ) -> None:
     """Remove what earlier machines left at this address: our engine is in no swarm, so none of it is alive.
 
@@ -162,7 +165,7 @@ def _clear_way(
     """
     for node in manager.engine.nodes():
         if node["ID"] == former_id or nodes.address_of(node) == spec.target.address:
-            drop_node(access, known, node, cluster_id, limit, surely_dead=True)
+            drop_node(access, known, node, cluster_id, timeout, surely_dead=True)
 
 
 def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> LocalSwarm:
@@ -192,7 +195,7 @@ def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager,
     local = limit.poll(joined)
     if local is None or local.state != "active":
         # Left alone, the engine would go on trying with a token that may be rotated meanwhile.
-        _leave(engine, spec.target, Deadline.after(30, limit.clock))
+        _leave(engine, spec.target, Deadline.after(LEAVE_TIMEOUT, limit.clock))
         raise _failed(spec, manager, f"not a member after {limit.seconds:.0f} s")
     if local.node_address != spec.target.address:
         raise JoinFailed(
@@ -265,13 +268,14 @@ def _converge(
     if former_id and former_id != local.node_id:
         ghost = nodes.get(manager.engine, former_id, limit)
         if ghost is not None:
-            drop_node(access, known, ghost, cluster_id, limit, surely_dead=True)
+            drop_node(access, known, ghost, cluster_id, role_timeout, surely_dead=True)
     if spec.role == "manager" and nodes.role_of(node) != "manager":
-        promote(access, manager, spec.target, local.node_id, cluster_id, limit)
+        promote(access, manager, spec.target, local.node_id, cluster_id, role_timeout)
     elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node)):
-        demote(access, known, local.node_id, cluster_id, limit, where=str(spec.target), target=spec.target)
+        demote(access, known, local.node_id, cluster_id, role_timeout, where=str(spec.target), target=spec.target)
+        limit = Deadline.after(role_timeout, access.clock)
         manager = find_manager(access, known, cluster_id, limit, avoid=local.node_id)
-    return _declare(access, spec, manager, local, limit)
+    return _declare(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
 
 
 def _declare(access: Access, spec: MemberSpec, manager: Manager, local: LocalSwarm, limit: Deadline) -> MemberState:

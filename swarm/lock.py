@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.deadline import SYSTEM_CLOCK, Clock, Deadline
 from proxmox_swarm.swarm.errors import LockBusy
+
+#: Whoever holds the lock has deadlines of its own, of which a drain is the longest; the kernel frees it after a crash.
+PATIENCE = 3600.0
 
 _held = threading.local()
 
@@ -33,11 +36,13 @@ def lock_folder() -> Path:
 
 
 @contextmanager
-def cluster_lock(name: str, purpose: str, deadline: Deadline) -> Iterator[None]:
+def cluster_lock(name: str, purpose: str, clock: Clock = SYSTEM_CLOCK, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the lock of a cluster (``name``: its id, or what stands for it before it has one).
 
+    Deadlines of what is done under it should be counted from inside: other nodes' turns may come first.
+
     The kernel gives it back when the process dies. A thread that holds it already may take it again. Raises LockBusy,
-    which tells who holds it, when the deadline passes.
+    which tells who holds it, when ``patience`` seconds have passed.
     """
     held: dict[str, int] = _held.__dict__.setdefault("names", {})
     if held.get(name):
@@ -47,11 +52,12 @@ def cluster_lock(name: str, purpose: str, deadline: Deadline) -> Iterator[None]:
     # Each open file has a lock of its own, so that threads exclude each other as processes do.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        deadline = Deadline.after(patience, clock)
         if deadline.poll(lambda: _try(handle), 0.05) is None:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
             raise LockBusy(
                 purpose,
-                came_back=f"another operation on this cluster has been at work for {deadline.seconds:.0f} s: {holder}",
+                came_back=f"another operation on this cluster has been at work for {patience:.0f} s: {holder}",
                 do_now="Wait for it and run again.",
             )
         os.ftruncate(handle, 0)

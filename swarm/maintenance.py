@@ -68,8 +68,8 @@ def _out(
     back_timeout: float,
     access: Access,
 ) -> None:
-    turn = drain_timeout + 2 * back_timeout
-    with cluster_lock(cluster_id, f"maintenance of {target}", Deadline.after(TURNS * turn, access.clock)):
+    turns = TURNS * (drain_timeout + 2 * back_timeout)
+    with cluster_lock(cluster_id, f"maintenance of {target}", access.clock, turns):
         limit = Deadline.after(back_timeout, access.clock)
         manager = _manager(access, managers, target, cluster_id, limit)
         everyone = manager.engine.nodes()

@@ -15,6 +15,7 @@ from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
+from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.roles import demote, guard, other_manager
 
 #: A node whose heartbeats stopped is down after 13.5 to 16.5 s, after a change of leader 27 to 33 s (swarmkit dispatcher).
@@ -40,35 +41,29 @@ def remove(
     Raises QuorumAtRisk, NoManager, DrainTimeout, RoleTimeout, EngineError, HostError, LockBusy.
     """
     target = spec.target
-    limit = Deadline.after(drain_timeout + role_timeout + LEAVE_TIMEOUT, access.clock)
     local = _ask(access, target)
     known = [*managers, target]
     if _is_alone(access, target, local, node_id, cluster_id):
         _leave(access, target, node_id, force=True)
         return
-    manager = other_manager(
-        access, known, node_id, cluster_id, Deadline.after(min(role_timeout, ELECTION), access.clock), str(target)
-    )
-    node = nodes.get(manager.engine, node_id, limit) if node_id else None
+    patience = Deadline.after(min(role_timeout, ELECTION), access.clock)
+    manager = other_manager(access, known, node_id, cluster_id, patience, str(target))
+    node = nodes.get(manager.engine, node_id, patience)
     if node is None:
         # Removed before, by us or by hand; the engine does not notice that by itself and may take itself for a manager.
         _leave_if(access, target, local, node_id, force=True)
         return
     if nodes.role_of(node) == "manager" or nodes.in_raft(node):
-        with cluster_lock(cluster_id, f"removing {target}", limit):
+        dead = _surely_dead(local, node_id)
+        with cluster_lock(cluster_id, f"removing {target}", access.clock):
+            # Looked at again: while we waited for our turn another manager may have gone.
+            everyone = persist(manager.engine.nodes, Deadline.after(ELECTION, access.clock))
+            node = nodes.find(everyone, node_id) or node
             if nodes.in_raft(node):
-                guard(manager.engine.nodes(), node, str(target), surely_dead=_surely_dead(local, node_id))
+                guard(everyone, node, str(target), surely_dead=dead)
             _drain(access, manager, node, target, drain_timeout)
-            demote(
-                access,
-                known,
-                node_id,
-                cluster_id,
-                Deadline.after(role_timeout, access.clock),
-                where=str(target),
-                target=target if _is_this(local, node_id) else None,
-                surely_dead=_surely_dead(local, node_id),
-            )
+            side = target if _is_this(local, node_id) else None
+            demote(access, known, node_id, cluster_id, role_timeout, where=str(target), target=side, surely_dead=dead)
     else:
         _drain(access, manager, node, target, drain_timeout)
     _leave_if(access, target, local, node_id, force=False)
@@ -76,13 +71,13 @@ def remove(
 
 
 def drop_node(
-    access: Access, known: Sequence[Target], node: Json, cluster_id: str, limit: Deadline, *, surely_dead: bool
+    access: Access, known: Sequence[Target], node: Json, cluster_id: str, timeout: float, *, surely_dead: bool
 ) -> None:
     """Remove a node object whose machine is gone or is another one now. Raises as :func:`remove` does."""
     where = f"{nodes.hostname_of(node)} ({nodes.address_of(node)}, id {node['ID']})"
     if nodes.in_raft(node) or nodes.role_of(node) == "manager":
-        demote(access, known, node["ID"], cluster_id, limit, where=where, surely_dead=surely_dead)
-    manager = find_manager(access, known, cluster_id, limit)
+        demote(access, known, node["ID"], cluster_id, timeout, where=where, surely_dead=surely_dead)
+    manager = find_manager(access, known, cluster_id, Deadline.after(timeout, access.clock))
     _remove_object(manager.engine, node["ID"])
 
 

@@ -17,12 +17,13 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.quorum import Quorum, can_remove
 
 
-def promote(access: Access, manager: Manager, target: Target, node_id: str, cluster_id: str, limit: Deadline) -> None:
+def promote(access: Access, manager: Manager, target: Target, node_id: str, cluster_id: str, timeout: float) -> None:
     """Make a worker a manager and wait until the leader reaches it and its own engine has taken the role.
 
     Raises RoleTimeout, EngineError, LockBusy.
     """
-    with cluster_lock(cluster_id, f"promoting {target}", limit):
+    with cluster_lock(cluster_id, f"promoting {target}", access.clock):
+        limit = Deadline.after(timeout, access.clock)
         nodes.update(manager.engine, node_id, _role("manager"), limit)
         await_manager(access, manager, target, node_id, limit)
 
@@ -50,7 +51,7 @@ def demote(
     known: Sequence[Target],
     node_id: str,
     cluster_id: str,
-    limit: Deadline,
+    timeout: float,
     *,
     where: str,
     target: Target | None = None,
@@ -61,7 +62,8 @@ def demote(
     ``target`` is the node's host where it can be asked for its side of it. ``surely_dead`` says that no engine with this
     node id is running, whatever the swarm believes. Raises QuorumAtRisk, NoManager, RoleTimeout, EngineError, LockBusy.
     """
-    with cluster_lock(cluster_id, f"demoting {where}", limit):
+    with cluster_lock(cluster_id, f"demoting {where}", access.clock):
+        limit = Deadline.after(timeout, access.clock)
         manager = other_manager(access, known, node_id, cluster_id, limit, where)
         all_nodes = manager.engine.nodes()
         node = nodes.find(all_nodes, node_id)

@@ -101,44 +101,43 @@ def test_only_what_may_be_tried_again_is(world: World) -> None:
 
 
 def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else() -> None:
-    limit = Deadline.after(0.2)
     seen: list[str] = []
 
     def other() -> None:
         try:
-            with cluster_lock("swarm", "removing e", Deadline.after(0.2)):
+            with cluster_lock("swarm", "removing e", patience=0.2):
                 seen.append("both")
         except LockBusy as error:
             seen.append(str(error))
 
-    with cluster_lock("swarm", "joining d", limit), cluster_lock("swarm", "promoting d", limit):
-        with cluster_lock("another swarm", "joining x", limit):
+    with cluster_lock("swarm", "joining d"), cluster_lock("swarm", "promoting d"):
+        with cluster_lock("another swarm", "joining x"):
             pass
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
     assert len(seen) == 1 and f"process {os.getpid()}: joining d" in seen[0] and "removing e" in seen[0]
-    with cluster_lock("swarm", "joining e", limit):
+    with cluster_lock("swarm", "joining e"):
         pass
 
 
 def test_a_lock_holds_against_other_processes_and_ends_with_them(tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom proxmox_swarm.host.deadline import Deadline\n"
+        "import time\n"
         "from proxmox_swarm.swarm.lock import cluster_lock\n"
-        "with cluster_lock('swarm', 'at work', Deadline.after(5)):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "with cluster_lock('swarm', 'at work'):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
         with (
             pytest.raises(LockBusy, match=f"process {process.pid}: at work"),
-            cluster_lock("swarm", "mine", Deadline.after(0.1)),
+            cluster_lock("swarm", "mine", patience=0.1),
         ):
             pass
         process.kill()
         start = time.monotonic()
-        with cluster_lock("swarm", "mine", Deadline.after(5)):
+        with cluster_lock("swarm", "mine", patience=5):
             assert time.monotonic() - start < 2
     finally:
         process.kill()
