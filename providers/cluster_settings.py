@@ -25,9 +25,11 @@ class ClusterSettingsProvider(Provider):
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Refuse, in preview, to change what only ``swarm init`` can set."""
-        failures = []
+        failures: list[CheckFailure] = []
         old = plain(_olds.get("init")) or {}
-        new = plain(news.get("init")) or {}
+        new = plain(news.get("init"))
+        if not isinstance(new, dict):  # not known yet
+            return CheckResult(news, failures)
         for key in INIT_ONLY:
             if key in old and not is_unknown(new.get(key)) and old[key] != new.get(key):
                 failures.append(
