@@ -17,6 +17,13 @@ UNFINISHED = {"delete", "delete-replaced", "discard", "replace"}
 #: How gRPC begins the text of every error of a dynamic provider.
 WRAPPER = "Exception calling application: "
 SAID_ANYWAY = {"update failed"}
+ALL_NEW = {"machines": "booted", "workers": "joined, labelled, active"}
+_MEMBER = {"create": "joined", "update": "changed", "create-replacement": "joined anew"}
+WORDS = {
+    "machines": {"create": "booted", "update": "settings changed", "create-replacement": "rebuilt"},
+    "managers": _MEMBER,
+    "workers": _MEMBER,
+}
 
 
 @dataclass
@@ -73,13 +80,10 @@ class Progress:
 
     def _told(self, phase: str, names: Iterable[str], done: Mapping[str, str]) -> str:
         listed = list(names)
-        if phase == "machines":
-            return f"{len(listed)} of {len(listed)} booted"
         touched = [name for name in listed if done[name] not in QUIET]
-        if phase == "workers" and len(touched) == len(listed):
-            return f"{len(listed)} of {len(listed)} joined, labelled, active"
-        words = {"create": "joined", "update": "changed", "create-replacement": "replaced"}
-        told = {name: words.get(done[name], done[name]) for name in touched}
+        if phase in ALL_NEW and all(done[name] == "create" for name in listed):
+            return f"{len(listed)} of {len(listed)} {ALL_NEW[phase]}"
+        told = {name: WORDS[phase].get(done[name], done[name]) for name in touched}
         if phase == "managers" and self._done.get("Cluster", {}).get("managers") == "create" and listed[0] in told:
             told[listed[0]] = "init"
         return ", ".join(f"{name} {word}" for name, word in told.items())
