@@ -33,7 +33,8 @@ def preview(stack: str, project: Path, extra: list[str]) -> int:
         raise CommandError("Pulumi and its plugins are not here yet. Run `make toolchain`")
     ensure_loopback()
     environment = {**os.environ, **tools.env()}
-    environment.setdefault("PROXMOX_VE_API_TOKEN", PLACEHOLDER_TOKEN)
+    if not environment.get("PROXMOX_VE_USERNAME"):  # the provider takes a token before anything else
+        environment.setdefault("PROXMOX_VE_API_TOKEN", PLACEHOLDER_TOKEN)
     if _has_backend(environment):
         tools.link_plugins(Path(environment.get("PULUMI_HOME") or Path.home() / ".pulumi"))
         return subprocess.run(
