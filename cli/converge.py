@@ -34,8 +34,7 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
     ``run`` is a private folder for the record of the running session. Raises CommandError.
     """
     settings = read_settings(stack.project, stack.name)
-    run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone(run):
+    with alone(run):
         session = run / "session"
         leftovers.end_session(session)
         if not stack.exists():
@@ -56,13 +55,14 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """One at a time: a second one beside a living one would take its processes for leftovers."""
+def alone(run: Path) -> Iterator[None]:
+    """One `up` or `down` at a time: a second one beside a living one would take its processes for leftovers."""
+    run.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (run / "up.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CommandError("another `up` of this lab is running: wait for it, or end it") from None
+            raise CommandError("another `up` or `down` of this lab is running: wait for it, or end it") from None
         yield
 
 

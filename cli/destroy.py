@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from proxmox_swarm.cli import leftovers
+from proxmox_swarm.cli.converge import alone
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.cli.stack_settings import read_settings
@@ -15,19 +16,20 @@ from proxmox_swarm.cli.stack_settings import read_settings
 
 def destroy(stack: Stack, run: Path) -> None:
     """Remove everything the stack made. Raises CommandError."""
-    leftovers.end_session(run / "session")
-    if not stack.exists():
-        return
-    leftovers.release_lock(stack)
-    state = stack.deployment()
-    if leftovers.unfinished(state):
-        leftovers.remove_half_made(state, read_settings(stack.project, stack.name))
-        stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
-    done = subprocess.run(
-        stack.command("destroy", "--yes", "--skip-preview"), cwd=stack.project, env=stack.environment, check=False
-    )
-    if done.returncode != 0:
-        raise CommandError(f"pulumi destroy of stack {stack.name} failed")
+    with alone(run):
+        leftovers.end_session(run / "session")
+        if not stack.exists():
+            return
+        leftovers.release_lock(stack)
+        state = stack.deployment()
+        if leftovers.unfinished(state):
+            leftovers.remove_half_made(state, read_settings(stack.project, stack.name))
+            stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
+        done = subprocess.run(
+            stack.command("destroy", "--yes", "--skip-preview"), cwd=stack.project, env=stack.environment, check=False
+        )
+        if done.returncode != 0:
+            raise CommandError(f"pulumi destroy of stack {stack.name} failed")
 
 
 if __name__ == "__main__":
