@@ -94,17 +94,6 @@ class Tunnel:
             said = (await process.stderr.read(2000)).decode(errors="replace").strip()
             self.why = said or "the connection was closed without an answer"
 
-    def close(self) -> None:
-        """Stop listening and remove the socket. Streams that are open end with their users."""
-        background_close = self._server.close
-        call(_call(background_close))
-        self.path.unlink(missing_ok=True)
-
-
-async def _call(function: object) -> None:
-    if callable(function):
-        function()
-
 
 def _socket_folder() -> Path:
     """A private folder of this process for its sockets; removed at exit, and after a kill by the next process."""
