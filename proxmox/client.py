@@ -6,6 +6,7 @@ Credentials come from the environment (the names bpg's provider uses, so that on
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -172,4 +173,7 @@ def _login(endpoint: str, insecure: bool) -> ProxmoxAPI:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    inner = error.args[0] if error.args else None
+    cause = getattr(inner, "reason", None) or error  # urllib3 wraps what happened into "max retries exceeded"
+    text = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", " ".join(str(cause).split()))
+    return text or type(error).__name__

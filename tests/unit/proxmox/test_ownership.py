@@ -34,7 +34,9 @@ def test_free_ids_and_addresses_are_free() -> None:
 
 
 def test_our_own_machine_is_ours() -> None:
-    found = inventory((4100, "docker-app-1", {"description": str(MINE), "ipconfig0": "gw=192.168.4.1,ip=192.168.4.30/24"}))
+    found = inventory(
+        (4100, "docker-app-1", {"description": str(MINE), "ipconfig0": "gw=192.168.4.1,ip=192.168.4.30/24"})
+    )
     assert check_free(found, MINE, [4100], ["192.168.4.30"]) == "ours"
 
 
@@ -43,7 +45,10 @@ def test_our_own_machine_is_ours() -> None:
     [
         ({}, ["VM id 4100", "docker-app-1", "no marker", "'web' on pve01", "Nothing of it was touched"]),
         ({"description": str(OTHER)}, ["node other-1 of stack swarm/second", "choose another"]),
-        ({"description": str(MINE).replace("c0ffee", "dead")}, ["a claim that this stack's state does not hold", "restore the state"]),
+        (
+            {"description": str(MINE).replace("c0ffee", "dead")},
+            ["a claim that this stack's state does not hold", "restore the state"],
+        ),
     ],
 )
 def test_a_taken_id_is_refused_and_named(config: dict[str, Any], words: list[str]) -> None:
