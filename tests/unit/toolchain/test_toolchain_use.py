@@ -85,7 +85,7 @@ def test_two_can_link_at_once(tools: Toolchain, tmp_path: Path) -> None:
             for _ in range(50):
                 tools.link_plugins(home)
                 (home / "plugins" / PROGRAM).unlink(missing_ok=True)
-        except BaseException as error:  # noqa: BLE001 - any failure counts
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=link) for _ in range(4)]
