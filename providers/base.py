@@ -12,6 +12,7 @@ from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
 from proxmox_swarm.host.target import Target
+from proxmox_swarm.providers import threads
 
 Props = Mapping[str, Any]
 
@@ -31,7 +32,8 @@ class Provider(ResourceProvider):
     replacing: ClassVar[tuple[str, ...]] = ()
 
     def configure(self, req: ConfigureRequest) -> None:
-        """Keep errors to one readable line: a traceback is shown when PROXMOX_SWARM_DEBUG is set."""
+        """One readable line an error (with PROXMOX_SWARM_DEBUG a traceback), and threads enough for those that wait."""
+        threads.widen()
         if not os.environ.get("PROXMOX_SWARM_DEBUG"):
             sys.tracebacklimit = 0
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,7 @@ from proxmox_swarm.providers.cluster_settings import ClusterSettingsProvider
 from proxmox_swarm.providers.first_boot import FirstBootProvider
 from proxmox_swarm.providers.host_state import HostStateProvider
 from proxmox_swarm.providers.member import MemberProvider
+from tests.contract.waiting_provider import SECONDS, WaitingProvider
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "lab@pve!canary=00000000-aaaa-bbbb-cccc-000000000000"
@@ -381,3 +383,17 @@ def test_an_update_or_delete_that_fails_says_so_too(plugin: Plugin) -> None:
 def assert_no_secrets(text: str) -> None:
     for secret in (TOKEN, TOKEN.partition("=")[2], "PRIVATE KEY", "SWMTKN", "SWMKEY"):
         assert secret not in text
+
+
+def test_operations_that_wait_do_not_hold_up_the_others(plugin: Plugin) -> None:
+    """Pulumi's own four threads would need four rounds for sixteen, and answer nothing else meanwhile."""
+    provider = WaitingProvider()
+    plugin.check(provider, {}, {"name": "first"})  # the process loads it
+    with ThreadPoolExecutor(17) as pool:
+        started = time.monotonic()
+        waiting = [pool.submit(plugin.create, provider, {"name": str(number)}) for number in range(16)]
+        time.sleep(SECONDS / 4)
+        plugin.check(provider, {}, {"name": "between"})
+        assert time.monotonic() - started < SECONDS
+        assert [future.result()[0] for future in waiting] == ["waited"] * 16
+        assert time.monotonic() - started < 3 * SECONDS
