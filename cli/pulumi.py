@@ -71,6 +71,7 @@ class Stack:
             )
         if done.returncode != 0:
             raise CommandError(f"stack {self.name} could not be made", done.stderr + done.stdout)
+        self.run("stack", "select")  # the folder it was made from is gone, and with it the selection
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""

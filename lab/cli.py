@@ -170,5 +170,17 @@ def _run(action: Any) -> None:
         raise _fail(error) from error
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command, as root: a lab is made of machines and networks. Without root, by sudo."""
+    if os.geteuid() != 0 and not {"--help", "-h"} & set(sys.argv):
+        keep = "--preserve-env=PATH,XDG_CACHE_HOME,PROXMOX_SWARM_LAB"
+        command = ["sudo", keep, sys.executable, "-m", "proxmox_swarm.lab.cli", *sys.argv[1:]]
+        try:
+            os.execvp(command[0], command)  # noqa: S606 - no shell
+        except FileNotFoundError:
+            sys.exit("lab: run this as root: a lab is made of machines and networks, and there is no sudo here")
     app()
+
+
+if __name__ == "__main__":
+    main()

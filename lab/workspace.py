@@ -50,6 +50,8 @@ def environment(paths: Paths) -> dict[str, str]:
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
         "DOCKER_HOST": _DOCKER_HOST,
     }
+    if not sys.stdin.isatty():
+        own["PULUMI_SKIP_CONFIRMATIONS"] = "true"  # nobody is there to answer
     inherited = {k: v for k, v in os.environ.items() if k not in ("PULUMI_CONFIG_PASSPHRASE", "DOCKER_CONTEXT")}
     return {**inherited, **own}
 
