@@ -63,6 +63,31 @@ def preview(context: typer.Context, stack: StackOption = "lab") -> None:
     sys.exit(run(stack, Path.cwd(), context.args))
 
 
+@app.command()
+def drain(
+    node: Annotated[str, typer.Argument(help="The node's name.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the swarm and shown until `undrain`.")],
+    stack: StackOption = "lab",
+) -> None:
+    """Move a node's tasks away and keep it so: `up` leaves it drained until `undrain`."""
+    from proxmox_swarm.cli.hand_drain import drain as run
+
+    run(stack, Path.cwd(), node, reason)
+    say(f"{node} is drained: {reason}. Later: proxmox-swarm undrain {node}")
+
+
+@app.command()
+def undrain(
+    node: Annotated[str, typer.Argument(help="The node's name.")],
+    stack: StackOption = "lab",
+) -> None:
+    """End a drain by hand: the node gets its declared availability again."""
+    from proxmox_swarm.cli.hand_drain import undrain as run
+
+    reason = run(stack, Path.cwd(), node)
+    say(f"{node} is back ({reason})" if reason is not None else f"{node} was not drained by hand; nothing changed")
+
+
 @app.command("known-hosts")
 def known_hosts(stack: StackOption = "lab") -> None:
     """Pin the nodes' host keys where ssh and docker look for them."""

@@ -12,14 +12,16 @@ from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.host.connection import Target
 from proxmox_swarm.host.errors import Failure
 from proxmox_swarm.settings.model import Settings
-from proxmox_swarm.swarm import inventory
+from proxmox_swarm.swarm import hand_drain, inventory
 
 
 def print_cluster(stack: Stack, settings: Settings) -> None:
     """Ask a manager for the nodes, print them in declared order, then one line of verdict."""
     outputs = stack.outputs()
+    targets = node_targets(settings, outputs)
+    managers = [targets[node.name] for node in settings.managers]
     try:
-        found = inventory.read_inventory(_managers(settings, outputs), outputs["clusterId"])
+        found = inventory.read_inventory(managers, outputs["clusterId"])
     except Failure as error:
         raise CommandError("the nodes could not be listed after `up`", str(error)) from None
     seen = {entry.address: entry for entry in found.nodes}
@@ -42,11 +44,19 @@ def print_cluster(stack: Stack, settings: Settings) -> None:
 
 def _told(entry: inventory.NodeEntry) -> tuple[str, str]:
     """State and labels of a node in words."""
+    labels = dict(entry.labels)
+    reason = labels.pop(hand_drain.LABEL, None)
     words = [entry.state, entry.availability if entry.availability != "active" else ""]
     words.append("leader" if entry.leader else entry.reachability)
-    return " ".join(filter(None, words)), " ".join(f"{key}={value}" for key, value in sorted(entry.labels.items()))
+    words.append("" if reason is None else f"by hand: {reason}")
+    return " ".join(filter(None, words)), " ".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
-def _managers(settings: Settings, outputs: dict[str, Any]) -> list[Target]:
+def node_targets(settings: Settings, outputs: dict[str, Any]) -> dict[str, Target]:
+    """Each declared node's SSH address with the host key in the stack's outputs."""
     keys = outputs["sshHostKeys"]
-    return [Target(node.name, node.address, settings.access.user, keys[node.name]) for node in settings.managers]
+    return {
+        node.name: Target(node.name, node.address, settings.access.user, keys[node.name])
+        for node in settings.nodes.values()
+        if node.name in keys
+    }

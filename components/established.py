@@ -11,11 +11,17 @@ OVERRIDE = "PROXMOX_SWARM_ESTABLISHED"
 
 
 async def is_established() -> bool:
-    """True once an ``up`` has ended with a cluster. ``PROXMOX_SWARM_ESTABLISHED=0`` or ``1`` overrides."""
+    """True once an ``up`` has ended with a cluster. ``PROXMOX_SWARM_ESTABLISHED=0`` or ``1`` overrides.
+
+    What was last found of a node besides its declaration, such as a drain by hand, is said as a warning.
+    """
     override = os.environ.get(OVERRIDE)
     if override is not None:
         return override not in ("", "0", "false")
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
     # Not a StackReference: that is a resource, and every change of an output would show as its drift in a refresh.
-    outputs = await pulumi.runtime.invoke_async("pulumi:pulumi:readStackOutputs", {"name": name})
-    return bool((outputs.get("outputs") or {}).get("clusterId"))
+    outputs = (await pulumi.runtime.invoke_async("pulumi:pulumi:readStackOutputs", {"name": name})).get("outputs") or {}
+    for node in outputs.get("nodes") or []:
+        if detail := node.get("detail"):
+            pulumi.log.warn(f"{node['name']}: {detail}")
+    return bool(outputs.get("clusterId"))

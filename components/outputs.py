@@ -42,4 +42,5 @@ def _node(cluster: SwarmCluster, node: Node) -> dict[str, Any]:
         "vmId": node.vm_id,
         "labels": member.labels,
         "verdict": member.verdict,
+        "detail": member.detail,
     }

@@ -9,7 +9,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.errors import AuthenticationFailed, HostKeyMismatch
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm import hand_drain, nodes
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import (
@@ -280,8 +280,7 @@ def _converge(
 
 def _declare(access: Access, spec: MemberSpec, manager: Manager, local: LocalSwarm, limit: Deadline) -> MemberState:
     def change(node_spec: dict[str, Any]) -> None:
-        node_spec["Labels"] = dict(spec.labels)
-        node_spec["Availability"] = spec.availability
+        hand_drain.apply(node_spec, spec.labels, spec.availability)
 
     nodes.update(manager.engine, local.node_id, change, limit)
     if spec.role == "manager":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm import hand_drain, nodes
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import Failure
@@ -70,15 +70,8 @@ def _look(
     if node is None:
         kept = last or MemberState(verdict, detail, node_id, spec.role, spec.availability, dict(spec.labels))
         return MemberState(verdict, detail, node_id, kept.role, kept.availability, dict(kept.labels), engine_id)
-    return MemberState(
-        verdict,
-        detail,
-        node["ID"],
-        nodes.role_of(node),
-        nodes.availability_of(node),
-        nodes.labels_of(node),
-        engine_id,
-    )
+    availability, labels = hand_drain.seen(spec, node)
+    return MemberState(verdict, detail, node["ID"], nodes.role_of(node), availability, labels, engine_id)
 
 
 def _node(
@@ -151,11 +144,14 @@ def _compare(spec: MemberSpec, node_id: str, node: Json) -> tuple[Verdict, str]:
         found.append(f"its node id is {node['ID']}, recorded was {node_id}")
     if nodes.role_of(node) != spec.role:
         found.append(f"role {nodes.role_of(node)}, declared {spec.role}")
-    if nodes.availability_of(node) != spec.availability:
-        found.append(f"availability {nodes.availability_of(node)}, declared {spec.availability}")
-    if nodes.labels_of(node) != dict(spec.labels):
-        found.append(f"labels {nodes.labels_of(node)}, declared {dict(spec.labels)}")
-    return ("drifted", "; ".join(found)) if found else ("ok", "")
+    availability, labels = hand_drain.seen(spec, node)
+    if availability != spec.availability:
+        found.append(f"availability {availability}, declared {spec.availability}")
+    if labels != dict(spec.labels):
+        found.append(f"labels {labels}, declared {dict(spec.labels)}")
+    reason = hand_drain.reason_of(node)
+    by_hand = "" if reason is None else f"drained by hand: {reason}"
+    return ("drifted", "; ".join(found)) if found else ("ok", by_hand)
 
 
 def _line(error: Failure) -> str:

@@ -92,6 +92,21 @@ def test_a_node_edited_by_hand_is_reported_and_put_back(cluster: Site) -> None:
     assert cluster.steps() == {}
 
 
+def test_a_node_drained_by_hand_stays_so_until_undrained(cluster: Site) -> None:
+    cluster.exec("proxmox-swarm", "drain", "docker-infra-3", "--reason", "new fan")
+    cluster.pulumi("refresh", "--yes", "--stack", "lab")
+    assert cluster.steps() == {}
+    shown = cluster.make("up").stdout
+    assert "ready drain by hand: new fan" in shown
+    assert cluster.nodes()["docker-infra-3"]["Spec"]["Availability"] == "drain"
+    assert "docker-infra-3: drained by hand: new fan" in cluster.make("preview").stdout
+    cluster.exec("proxmox-swarm", "undrain", "docker-infra-3")
+    spec = cluster.nodes()["docker-infra-3"]["Spec"]
+    assert (spec["Availability"], spec["Labels"]) == ("active", {"storage": "ssd"})
+    cluster.make("up")
+    assert cluster.steps() == {}
+
+
 def test_host_settings_are_on_every_node(cluster: Site) -> None:
     for node in cluster.outputs()["nodes"]:
         daemon = json.loads(cluster.ssh(node["address"], "cat /etc/docker/daemon.json"))

@@ -25,7 +25,7 @@ OUTPUTS = {
     "sshKnownHosts",
     "sshUser",
 }
-NODE = {"address", "availability", "host", "id", "labels", "name", "pool", "role", "verdict", "vmId"}
+NODE = {"address", "availability", "detail", "host", "id", "labels", "name", "pool", "role", "verdict", "vmId"}
 
 
 ASKED: list[tuple[str, ...]] = []
@@ -88,6 +88,7 @@ def test_outputs_say_what_is_there(fresh: Graph) -> None:
         "vmId": 4300,
         "labels": {"portainer.data": "true"},
         "verdict": "ok",
+        "detail": "",
     }
 
 
