@@ -17,7 +17,8 @@ class HostImages:
     def __init__(self, settings: Settings, provider: pve.Provider, parent: pulumi.Resource) -> None:
         image = settings.proxmox.image
         path = PurePosixPath(urlsplit(image.url).path)
-        file_name = f"{settings.marker}-{path.stem}-{image.sha512[:12]}{path.suffix}"
+        # The ending is what Proxmox VE reads the format from, whatever the one that serves the image calls it.
+        file_name = f"{settings.marker}-{path.stem}-{image.sha512[:12]}.{image.format}"
         self._files = {
             host: pve.download.File(
                 f"image-{host}",

@@ -131,8 +131,8 @@ class VirtualMachine(pulumi.ComponentResource):
         """The VM that owns the data disk and is never started: Proxmox VE removes a disk only with the VM that owns it."""
         settings, node = args.settings, args.node
         return pve.VmLegacy(
-            f"{name}-data",
-            name=f"{node.name}-data",
+            data.holder_name,
+            name=data.holder_name,
             description=marker,
             node_name=node.host,
             vm_id=data.holder_id,

@@ -19,7 +19,6 @@ _WORDS = {
     "name of a network interface": r"[A-Za-z][A-Za-z0-9_.-]{0,14}",
     "user name": r"[a-z_][a-z0-9_-]{0,31}",
     "domain name": rf"(?=.{{1,253}}\Z){_DNS_LABEL}(\.{_DNS_LABEL})*",
-    "package version": r"([0-9]+:)?[0-9][A-Za-z0-9.+~-]*",
     "SHA-512 digest": r"[0-9A-Fa-f]{128}",
     "absolute path without . and .. and special characters": r"(/[A-Za-z0-9][A-Za-z0-9._-]*)+",
 }
@@ -27,6 +26,7 @@ _WORDS = {
 _LABEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 # What a date without quotes becomes: Go's way to print a time (Pulumi reads stack files with it), or an RFC 3339 one.
 _DATE = re.compile(r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})( [0-9:.]+ [+-][0-9]{4} \S+|T00:00:00Z)")
+_ENGINE_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 _DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _SYSTEM_TREE = re.compile(r"/(bin|boot|dev|etc|lib|lib64|proc|root|run|sbin|sys|tmp|usr)(/.*)?")
 _SHARED_PARENT = re.compile(r"/(home|media|mnt|opt|srv|var|var/(lib|log|cache|tmp))")
@@ -58,6 +58,22 @@ def host_name(value: str) -> str:
     if is_word("host name (RFC 1123)", value.lower()) and value != value.lower():
         refuse(f"host names are compared without case: write {value.lower()}")
     return word("host name (RFC 1123)", value)
+
+
+def engine_version(value: str) -> str:
+    """A version of the engine, all three numbers of it: less would install another one tomorrow."""
+    if _ENGINE_VERSION.fullmatch(value):
+        return value
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        refuse("an engine version has three numbers")
+    refuse("write the engine's own version, not a package's" if value[:1].isdigit() else "not an engine version")
+
+
+def undeclared(value: str) -> str:
+    """What to do about nodes that nobody declared."""
+    if value == "remove":
+        refuse("removing nodes that nobody declared is not supported by this version")
+    return value if value == "report" else refuse("not a word that is accepted")
 
 
 def user(value: str) -> str:

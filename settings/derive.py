@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 HOLDER_OFFSET = 500
 """The data disk's owner has the node's id plus this, unless ``dataId`` says otherwise."""
+
+
+IMAGE_FORMATS = ("qcow2", "raw", "vmdk")
+"""Disk images that Proxmox VE imports. It goes by the ends of names, and takes no others as content type `import`."""
+
+
+def image_ending(url: str) -> str:
+    """What the file behind a URL is called after its last dot, in lower case."""
+    return PurePosixPath(urlsplit(url).path).suffix.lower().removeprefix(".")
 
 
 def address_on(subnet: IPv4Network, part: int | IPv4Address) -> IPv4Address:
@@ -26,6 +37,11 @@ def mac_address(vm_id: int, vlan: int | None) -> str:
     first = 0x02 | number >> 40 << 2
     octets = (first, *(number & 0xFF_FFFF_FFFF).to_bytes(5, "big"))
     return ":".join(f"{octet:02X}" for octet in octets)
+
+
+def holder_name(node: str) -> str:
+    """What the machine that owns a node's data disk is called on Proxmox VE."""
+    return f"{node}-data"
 
 
 def disk_serial(holder_id: int) -> str:

@@ -16,10 +16,11 @@ Availability = Literal["active", "pause", "drain"]
 
 @dataclass(frozen=True)
 class Image:
-    """A cloud image: where it is, its digest, and its virtual size in GiB."""
+    """A cloud image: where it is, its digest, what kind of file it is, and its virtual size in GiB."""
 
     url: str
     sha512: str
+    format: str
     size: int
 
 
@@ -69,6 +70,7 @@ class DataDisk:
     size: int
     datastore: str
     holder_id: int
+    holder_name: str
     serial: str
     mount: str
 
@@ -117,7 +119,7 @@ class HostSettings:
 
 @dataclass(frozen=True)
 class DockerSettings:
-    """The engine: daemon.json (defaults merged with what was declared) and the package version to install if absent."""
+    """The engine: daemon.json (defaults merged with what was declared), and which to install if absent (None: the newest)."""
 
     daemon: Mapping[str, object]
     version: str | None
@@ -138,7 +140,7 @@ class ClusterSettings:
     certificate_expiry: int | None
     dispatcher_heartbeat: int | None
     labels: Mapping[str, str]
-    undeclared: Literal["report", "remove"]
+    undeclared: str
 
 
 @dataclass(frozen=True)

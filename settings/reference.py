@@ -13,7 +13,8 @@ from typing import cast
 from pydantic.fields import FieldInfo
 
 from proxmox_swarm.settings import daemon, schema
-from proxmox_swarm.settings.derive import HOLDER_OFFSET
+from proxmox_swarm.settings.derive import HOLDER_OFFSET, holder_name
+from proxmox_swarm.settings.rules_nodes import MAX_NAME
 from proxmox_swarm.settings.schema_types import Keys
 from proxmox_swarm.settings.translate import alias, nested_model
 
@@ -51,7 +52,8 @@ Keys that nobody knows are errors, and so is a key with nothing behind it. Requi
 ## How a value is read
 
 - **YAML reads some words as something else.** Text that looks like a number, `true` or a date goes in quotes:
-  `version: "29.10"` (bare it is 29.1), `labels: {{zone: "010"}}` (bare it is 8), `labels: {{portainer.data: "true"}}`.
+  `labels: {{engine: "29.10"}}` (bare it is 29.1), `labels: {{zone: "010"}}` (bare it is 8),
+  `labels: {{portainer.data: "true"}}`.
 - **Sizes** are whole GiB; memory may have a fraction (`0.5`). **Durations** have a unit: `90s`, `5m`, `1h30m`, `90d`.
 - **A pool** starts from `pools.default`, **a node** from its pool; the nearest value counts. Labels are added up instead.
 - **Order**: Pulumi hands mappings over alphabetically, so nodes are taken in the natural order of their names (app-2 before
@@ -62,8 +64,10 @@ Keys that nobody knows are errors, and so is a key with nothing behind it. Requi
 - **Included files**: `swarm:include` lists YAML files with more settings, keys without the prefix. They lie under the stack's
   own: mappings are merged, and where both have a value (a list too) the stack's wins, then the later file. `${{NAME}}` and
   `${{NAME:-otherwise}}` in a path come from the environment. The lab writes such a file: what is generated on its machine.
-- **Credentials** are never settings. Proxmox VE's come from the environment: `PROXMOX_VE_API_TOKEN`, and `SSH_AUTH_SOCK` or
-  `PROXMOX_VE_SSH_*` for snippets. `swarm:secrets` is kept for secrets of stacks and must be empty in this version.
+- **Credentials** are never settings. They come from the environment: `PROXMOX_VE_API_TOKEN` for Proxmox VE's API; for the
+  snippets, which go to its hosts over SSH, `PROXMOX_VE_SSH_USERNAME` with either `PROXMOX_VE_SSH_AGENT=true` (the agent of
+  `SSH_AUTH_SOCK` is not asked without it) or the key itself in `PROXMOX_VE_SSH_PRIVATE_KEY`. `swarm:secrets` is kept for
+  secrets of stacks and must be empty in this version.
 
 ## What is checked between settings
 
@@ -72,6 +76,9 @@ Keys that nobody knows are errors, and so is a key with nothing behind it. Requi
 - Names, addresses, MAC addresses and ids (those of data disks' owners too) are there once. Addresses are inside their subnet
   and are not its first, its last, a gateway's or a Proxmox VE host's.
 - Hosts, pools, networks and datastores that are named are declared. A boot disk is not smaller than the image.
+- The image's format is known: Proxmox VE reads it from the end of the name, so that of `.img` is said by `format`.
+- A node with a data disk has a name of up to {MAX_NAME - len(holder_name(""))} characters, and none is called like a data
+  disk's owner: `{holder_name("<node>")}`.
 - Node networks, Docker's own address pools and the swarm's address pool do not overlap. A node has one gateway at most.
 """
 

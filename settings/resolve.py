@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxmox_swarm.settings import daemon, model, rules, schema
-from proxmox_swarm.settings.derive import disk_serial, mac_address, natural
+from proxmox_swarm.settings.derive import disk_serial, holder_name, image_ending, mac_address, natural
 from proxmox_swarm.settings.errors import SettingsError
 from proxmox_swarm.settings.includes import with_includes
 from proxmox_swarm.settings.parse import Draft, NodeDraft, parse
@@ -79,7 +79,12 @@ def _proxmox(written: schema.Proxmox) -> model.Proxmox:
     return model.Proxmox(
         endpoints=tuple(written.endpoints),
         hosts=hosts,
-        image=model.Image(url=written.image.url, sha512=written.image.sha512, size=written.image.size),
+        image=model.Image(
+            url=written.image.url,
+            sha512=written.image.sha512,
+            format=written.image.format or image_ending(written.image.url),
+            size=written.image.size,
+        ),
         parallel=written.parallel,
         resource_pool=written.resource_pool,
         insecure=written.insecure,
@@ -112,6 +117,7 @@ def _node(draft: Draft, proxmox: schema.Proxmox, node: NodeDraft) -> model.Node:
             size=spec.data,
             datastore=spec.data_datastore or datastore,
             holder_id=holder,
+            holder_name=holder_name(node.name),
             serial=disk_serial(holder),
             mount=spec.data_mount,
         )

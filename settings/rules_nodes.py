@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from proxmox_swarm.settings.derive import HOLDER_OFFSET, mac_address, natural
+from proxmox_swarm.settings.derive import HOLDER_OFFSET, holder_name, mac_address, natural
 from proxmox_swarm.settings.errors import Path, Problem, did_you_mean, listed, show
 from proxmox_swarm.settings.parse import Draft, NodeDraft
 from proxmox_swarm.settings.rules_networks import used_networks
 
 MAX_MANAGERS = 7
 MAX_VM_ID = 999_999_999
+#: Proxmox VE takes a DNS name as a machine's name; one label of it has no more characters (RFC 1035, 2.3.4).
+MAX_NAME = 63
 
 
 def check(draft: Draft) -> Iterator[Problem]:
@@ -19,6 +21,7 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _managers(draft)
     yield from _hosts(draft)
     yield from _sizes(draft)
+    yield from _holders(draft)
     yield from _ids(draft)
     yield from _macs(draft)
 
@@ -122,6 +125,26 @@ def _sizes(draft: Draft) -> Iterator[Problem]:
                 show(node.spec.boot),
                 f"smaller than the image ({image} GiB): disks can grow, not shrink",
                 f"{image} or more (proxmox.image.size)",
+            )
+
+
+def _holders(draft: Draft) -> Iterator[Problem]:
+    """The machine that owns a data disk is called after its node: a name that fits, and that nobody else has."""
+    holders = {holder_name(node.name): node for node in draft.nodes.values() if holder_id(node) is not None}
+    for name, node in holders.items():
+        if len(name) > MAX_NAME:
+            yield Problem(
+                ("nodes", node.name),
+                None,
+                f"the owner of its data disk, {name}, would have {len(name)} characters; Proxmox VE takes {MAX_NAME}",
+                f"a host name of up to {MAX_NAME - len(holder_name(''))} characters for a node with a data disk",
+            )
+        if name in draft.nodes:
+            yield Problem(
+                ("nodes", name),
+                None,
+                f"the machine that owns the data disk of {node.name} has this name",
+                "a name of its own for every machine",
             )
 
 

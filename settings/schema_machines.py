@@ -32,13 +32,20 @@ class Image(Keys):
 
     url: Url = key(
         "Where every Proxmox VE host downloads the image. Use a dated URL: what is behind `latest` changes.",
-        "an http or https URL",
+        "an http or https URL whose path ends in .qcow2, .raw or .vmdk, or in .img with a `format`",
         example="https://cloud.debian.org/images/cloud/trixie/20260914-2601/debian-13-genericcloud-amd64-20260914-2601.qcow2",
     )
     sha512: Sha512 = key(
         "The image's digest, checked by Proxmox VE after the download.",
         "128 hexadecimal digits, as in the SHA512SUMS file beside the image",
         example="95e110df…",
+    )
+    format: Literal["qcow2", "raw"] = key(
+        "What the file holds, where the end of its name does not tell: Ubuntu's `.img` files are qcow2.",
+        "qcow2 or raw",
+        default=None,
+        example="qcow2",
+        otherwise="by the end of the URL's path: `.qcow2`, `.raw` or `.vmdk`",
     )
     size: int = key(
         "The image's virtual size in GiB, rounded up (`qemu-img info`). No boot disk may be smaller.",

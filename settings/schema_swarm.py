@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from proxmox_swarm.settings.schema_types import (
     DURATION,
@@ -11,14 +11,15 @@ from proxmox_swarm.settings.schema_types import (
     CertificateExpiry,
     Deadline,
     Domain,
+    EngineVersion,
     Heartbeat,
     Keys,
     Labels,
     SshKey,
     Subnets,
+    Undeclared,
     Url,
     User,
-    Version,
     key,
 )
 
@@ -91,12 +92,13 @@ class Docker(Keys):
         example="{default-address-pools: [{base: 172.20.0.0/16, size: 24}]}",
         otherwise="the defaults",
     )
-    version: Version = key(
-        "The package version to install where the image has no Docker.",
-        'a Debian package version as text, in quotes, such as "5:29.8.2-1~debian.13~trixie"',
+    version: EngineVersion = key(
+        "The engine to install where the image has no Docker: `docker-ce` of this version from Docker's own repository, "
+        "kept at it (`apt-mark hold`). An engine that is there already stays as it is.",
+        'an engine version of three numbers, in quotes, such as "29.8.2"',
         default=None,
-        example='"26.1.5+dfsg1-9"',
-        otherwise="the newest the package source has",
+        example='"29.8.2"',
+        otherwise="the newest that Docker's repository has",
     )
 
 
@@ -183,9 +185,9 @@ class Cluster(Keys):
         otherwise="the engine's, 5s",
     )
     labels: Labels = key("Labels of the swarm.", LABELS, default=dict, example="{environment: production}")
-    undeclared: Literal["report", "remove"] = key(
-        "What to do about nodes in the swarm that nobody declared.",
-        "report or remove",
+    undeclared: Undeclared = key(
+        "What to do about nodes in the swarm that nobody declared. This version reports them.",
+        "report",
         default="report",
         example="report",
     )

@@ -440,7 +440,19 @@ YAML_TRAPS = [
         "version 29.10", {"docker/version": 29.1}, "docker.version", "29.1", "29.10 and 29.1 are the same", "in quotes"
     ),
     row("version 29", {"docker/version": 29}, "docker.version", "29", "in quotes"),
-    row("version none", {"docker/version": "latest"}, "docker.version", '"latest"', "not a package version"),
+    row("version none", {"docker/version": "latest"}, "docker.version", '"latest"', "not an engine version", "29.8.2"),
+    row("version in part", {"docker/version": "29.10"}, "docker.version", '"29.10"', "three numbers", "29.8.2"),
+    row(
+        "version of Debian's package", {"docker/version": "26.1.5+dfsg1-9"}, "docker.version", "engine's own", "29.8.2"
+    ),
+    row(
+        "version of Docker's package",
+        {"docker/version": "5:29.8.2-1~debian.13~trixie"},
+        "docker.version",
+        "engine's own version, not a package's",
+        "Accepted: an engine version of three numbers, in quotes",
+    ),
+    row("version with a letter", {"docker/version": "v29.8.2"}, "docker.version", '"v29.8.2"', "not an engine version"),
     row(
         "deadline without a unit", {"deadlines": {"boot": 300}}, "deadlines.boot", "= 300:", "without a unit", '"300s"'
     ),
@@ -456,6 +468,26 @@ YAML_TRAPS = [
 ]
 
 NAMES = [
+    row(
+        "a data disk's owner with too long a name",
+        new_node(f"a{'b' * 58}", data=10),
+        f"nodes.a{'b' * 58}",
+        "-data, would have 64 characters",
+        "up to 58 characters",
+    ),
+    row(
+        "a data disk's owner with too long a name, by its pool",
+        {**new_node(f"a{'b' * 58}", pool="disks"), "pools/disks": {"data": 10}},
+        f"nodes.a{'b' * 58}",
+        "up to 58 characters",
+    ),
+    row(
+        "the name of another node's data disk's owner",
+        new_node("docker-infra-1-data"),
+        "nodes.docker-infra-1-data",
+        "the data disk of docker-infra-1",
+        "a name of its own",
+    ),
     row("name of a Proxmox VE host", new_node("pve01"), "nodes.pve01", "a Proxmox VE host has this name"),
     row("capitals", new_node("Docker-1"), "nodes.Docker-1", "without case", "write docker-1"),
     row("underscore", new_node("docker_1"), "nodes.docker_1", "RFC 1123", "1 to 63 characters"),
@@ -498,7 +530,15 @@ NAMES = [
     ),
     row("role", {"pools/app/role": "master"}, "pools.app.role", '"master"', "manager or worker"),
     row("availability", {"pools/app/availability": "off"}, "pools.app.availability", '"off"', "active, pause or drain"),
-    row("what to do about others", {"cluster/undeclared": "kill"}, "cluster.undeclared", '"kill"', "report or remove"),
+    row("what to do about others", {"cluster/undeclared": "kill"}, "cluster.undeclared", '"kill"', "Accepted: report."),
+    row(
+        "removing what nobody declared",
+        {"cluster/undeclared": "remove"},
+        "cluster.undeclared",
+        '"remove"',
+        "not supported by this version",
+        "Accepted: report.",
+    ),
     row("root", {"access/user": "root"}, "access.user", '"root"', "account of their own"),
     row("user with capitals", {"access/user": "Ansible"}, "access.user", "not a user name"),
 ]
@@ -598,6 +638,33 @@ URLS_AND_KEYS = [
         "proxmox.image.url",
         "file:///debian.qcow2",
         "http or https URL",
+    ),
+    *(
+        row(name, {"proxmox/image/url": url, **more}, "proxmox.image.url", *words, ".qcow2, .raw or .vmdk")
+        for name, url, more, *words in (
+            ("image of no kind", "https://a/debian", {}, '"https://a/debian"', "by the end of its name"),
+            ("image behind a query", "https://a/get?f=x.qcow2", {}, "by the end of its name"),
+            (
+                "image that says .img",
+                "https://a/noble.img",
+                {},
+                '"https://a/noble.img"',
+                "format: qcow2",
+                "format: raw",
+            ),
+            ("image in an archive", "https://a/x.qcow2.xz", {"proxmox/image/format": "qcow2"}, "does not unpack"),
+            ("image that is a whole machine", "https://a/x.ova", {}, "a machine, not a disk"),
+            ("image for burning", "https://a/x.iso", {"proxmox/image/format": "raw"}, "by the end of its name"),
+        )
+    ),
+    row("image format of no kind", {"proxmox/image/format": "vhd"}, "proxmox.image.format", '"vhd"', "qcow2 or raw"),
+    row(
+        "image format against the name",
+        {"proxmox/image/format": "raw"},
+        "proxmox.image.format",
+        '"raw"',
+        "says qcow2",
+        "without `format`",
     ),
     row("image URL with a line break", {"proxmox/image/url": "https://a/b\nc"}, "proxmox.image.url", "not a URL"),
     row(

@@ -47,6 +47,34 @@ def test_the_smallest_settings() -> None:
     assert settings.access.user == "ansible"
 
 
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        ({"url": "https://a/b.qcow2"}, "qcow2"),
+        ({"url": "https://a/b.QCOW2?x=1"}, "qcow2"),
+        ({"url": "https://a/b.raw"}, "raw"),
+        ({"url": "https://a/b.vmdk"}, "vmdk"),
+        ({"url": "https://a/b.qcow2", "format": "qcow2"}, "qcow2"),
+        ({"url": "https://a/noble-server-cloudimg-amd64.img", "format": "qcow2"}, "qcow2"),
+        ({"url": "https://a/b.img", "format": "raw"}, "raw"),
+    ],
+)
+def test_the_format_of_an_image(image: dict[str, str], kind: str) -> None:
+    proxmox = {**SMALLEST["proxmox"], "image": {**SMALLEST["proxmox"]["image"], **image}}
+    assert settled({**SMALLEST, "proxmox": proxmox}).proxmox.image.format == kind
+
+
+def test_a_long_name_is_a_matter_of_data_disks_only() -> None:
+    node = SMALLEST["nodes"]["one"]
+    settled({**SMALLEST, "nodes": {"a" * 63: node}})
+    settled({**SMALLEST, "nodes": {"a" * 58: {**node, "data": 1}}})
+
+
+def test_the_engine_to_install() -> None:
+    assert settled(SMALLEST).docker.version is None
+    assert settled({**SMALLEST, "docker": {"version": "29.8.2"}}).docker.version == "29.8.2"
+
+
 def test_one_manager_needs_no_word() -> None:
     assert [n.name for n in settled(SMALLEST).managers] == ["one"]
 
@@ -123,7 +151,7 @@ def test_every_cluster_setting_arrives(good: dict[str, Any]) -> None:
         "certificateExpiry": "30d",
         "dispatcherHeartbeat": "10s",
         "labels": {"a": "b"},
-        "undeclared": "remove",
+        "undeclared": "report",
     }
     cluster = settled(good).cluster
     assert cluster.address_pool == ("10.201.0.0/16", "10.202.0.0/16")
@@ -135,7 +163,7 @@ def test_every_cluster_setting_arrives(good: dict[str, Any]) -> None:
     )
     assert (cluster.snapshot_interval, cluster.keep_old_snapshots, cluster.task_history) == (5000, 1, 2)
     assert (cluster.certificate_expiry, cluster.dispatcher_heartbeat) == (30 * 86400, 10)
-    assert (dict(cluster.labels), cluster.undeclared) == ({"a": "b"}, "remove")
+    assert (dict(cluster.labels), cluster.undeclared) == ({"a": "b"}, "report")
 
 
 def test_ssh_address_with_a_port(good: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ MAY_DIFFER = {
     "proxmox.endpoints",
     "proxmox.image.url",
     "proxmox.image.sha512",
+    "proxmox.image.format",
     "proxmox.image.size",
     "proxmox.protect",
     "proxmox.hosts.*.ssh_address",
