@@ -14,6 +14,9 @@ from proxmox_swarm.host.errors import Failure
 from proxmox_swarm.settings.model import Settings
 from proxmox_swarm.swarm import hand_drain, inventory
 
+#: Where nobody looks at a screen, lines are as long as they are.
+UNBOUNDED = 1000
+
 
 def print_cluster(stack: Stack, settings: Settings) -> None:
     """Ask a manager for the nodes, print them in declared order, then one line of verdict."""
@@ -27,7 +30,7 @@ def print_cluster(stack: Stack, settings: Settings) -> None:
     seen = {entry.address: entry for entry in found.nodes}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("NODE", "ADDRESS", "HOST", "ROLE", "STATE", "LABELS"):
-        table.add_column(column, no_wrap=column != "LABELS")
+        table.add_column(column, no_wrap=column != "LABELS", overflow="fold")
     for node in settings.nodes.values():
         entry = seen.get(node.address)
         table.add_row(node.name, node.address, node.host, node.role, *(_told(entry) if entry else ("missing", "")))
@@ -35,6 +38,8 @@ def print_cluster(stack: Stack, settings: Settings) -> None:
         state, labels = _told(entry)
         table.add_row(entry.hostname, entry.address, "?", entry.role, f"{state}, not declared", labels)
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
     console.print(table)
     console.print(
         f"swarm {found.cluster_id[:4]}  {found.quorum}      next: lab exec -- docker node ls | make preview | make down"
