@@ -17,8 +17,9 @@ BIN = ROOT / ".venv" / "bin"
 class Site:
     """A lab in a folder of its own, driven by the commands people type."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, project: Path = ROOT) -> None:
         self.folder = folder
+        self.project = project
         self.environment = {
             **{
                 k: v
@@ -33,7 +34,7 @@ class Site:
         """A command in the project's folder, as a person would type it."""
         done = subprocess.run(
             argv,
-            cwd=ROOT,
+            cwd=self.project,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -50,7 +51,7 @@ class Site:
         with log.open("wb") as sink:
             return subprocess.Popen(
                 argv,
-                cwd=ROOT,
+                cwd=self.project,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -86,7 +87,7 @@ class Site:
         return {
             f"{step['urn'].split('$')[-1].split('::')[0].split(':')[-1]} {step['urn'].split('::')[-1]}": step["op"]
             for step in shown["steps"]
-            if step["op"] not in ("same", "read")
+            if step["op"] not in ("same", "read", "refresh")
         }
 
     def ssh(self, address: str, script: str, check: bool = True) -> str:

@@ -1,0 +1,104 @@
+"""A project folder of a test's own: its stack file is edited as a person edits it, and `make up` does the rest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from proxmox_swarm.lab import Lab
+from tests.lab.support import ROOT, Site, stack_file
+
+STACK_FILE = "Pulumi.lab.yaml"
+OF_THE_SWARM = ("Cluster", "ClusterSettings", "Member")
+
+
+class Project(Site):
+    """The project's own files, by links, beside a stack file that the test writes; and ways to look at its swarm."""
+
+    def __init__(self, lab: Path, project: Path) -> None:
+        Site(lab).make("venv")  # the links would not do for making it
+        super().__init__(lab, project)
+        self.faults = Lab(lab).faults
+        project.mkdir()
+        for entry in ROOT.iterdir():
+            if entry.name not in (STACK_FILE, ".lab", ".git"):
+                (project / entry.name).symlink_to(entry)
+        self.declare()
+
+    def declare(self, **change: Any) -> None:
+        """Write the stack file: the lab's, with these top-level keys changed (deep-merged; None takes a key out)."""
+        stack_file(change, self.project / STACK_FILE)
+
+    def up(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Plain ``pulumi up``."""
+        return self.pulumi("up", "--yes", "--skip-preview", "--stack", "lab", *words, check=check)
+
+    def refresh(self) -> str:
+        """Plain ``pulumi refresh``, which must not fail; what it said."""
+        return self.pulumi("refresh", "--yes", "--skip-preview", "--stack", "lab").stdout
+
+    def refused(self, *words: str) -> str:
+        """What a ``pulumi up`` that must fail gives as its reason: the first line of its first error."""
+        done = self.up(*words, check=False)
+        assert done.returncode != 0, done.stdout
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if line.strip().startswith("error:")]
+        assert errors, done.stdout + done.stderr
+        return errors[0].strip()
+
+    def members(self) -> dict[str, dict[str, Any]]:
+        """What state holds of each member, by name."""
+        resources = self.state()["resources"]
+        return {r["outputs"]["node"]: r["outputs"] for r in resources if r["type"].endswith("swarm:Member")}
+
+    def verdicts(self) -> dict[str, str]:
+        """The members whose recorded verdict is not ok."""
+        return {name: found["verdict"] for name, found in self.members().items() if found["verdict"] != "ok"}
+
+    def forget_swarm(self) -> None:
+        """Take the swarm and its members out of state, as ``pulumi state delete`` does one by one."""
+
+        def change(deployment: dict[str, Any]) -> None:
+            gone = {r["urn"] for r in deployment["resources"] if r["type"].rpartition(":")[2] in OF_THE_SWARM}
+            kept = [r for r in deployment["resources"] if r["urn"] not in gone]
+            for resource in kept:
+                resource["dependencies"] = [urn for urn in resource.get("dependencies", []) if urn not in gone]
+                for key, urns in (resource.get("propertyDependencies") or {}).items():
+                    resource["propertyDependencies"][key] = [urn for urn in urns or [] if urn not in gone]
+            deployment["resources"] = kept
+
+        self._edit_state(change)
+
+    def _edit_state(self, change: Callable[[dict[str, Any]], None]) -> None:
+        exported = json.loads(self.pulumi("stack", "export", "--stack", "lab").stdout)
+        change(exported["deployment"])
+        file = self.folder / "edited.json"
+        file.write_text(json.dumps(exported))
+        self.pulumi("stack", "import", "--stack", "lab", "--file", str(file))
+        file.unlink()
+
+    def engine(self, address: str) -> dict[str, Any]:
+        """What an engine says about its own place in a swarm."""
+        found: dict[str, Any] = json.loads(self.ssh(address, "docker info --format '{{json .Swarm}}'"))
+        return found
+
+    def machines(self) -> dict[str, str]:
+        """The machines that Proxmox VE has, by name: running or stopped."""
+        return {machine["name"]: machine["status"] for machine in Lab(self.folder).status()["machines"]}
+
+    def add_image(self, address: str) -> None:
+        """Image ``sleeper`` on a node, out of the node's own files: there is no registry to pull from."""
+        self.ssh(
+            address,
+            "tar -C / -ch usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6"
+            ' | docker import --change \'CMD ["/usr/bin/sleep", "infinity"]\' - sleeper',
+        )
+
+    def tasks(self, service: str, address: str) -> dict[str, str]:
+        """The running tasks of a service: node by task id."""
+        form = "{{.ID}} {{.Node}} {{.CurrentState}}"
+        listed = self.ssh(address, f"docker service ps --no-trunc --format '{form}' {service}").splitlines()
+        rows = [line.split() for line in listed]
+        return {row[0]: row[1] for row in rows if row[2] == "Running"}

@@ -1,0 +1,254 @@
+"""What can happen to a member, and what the program makes of it: found, refused, told, put right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.lab.project import Project
+from tests.lab.support import SEVEN, Site, assert_whole
+
+ADDRESS = dict(zip(SEVEN, [f"192.168.4.{last}" for last in (30, 31, 32, 40, 41, 42, 50)], strict=True))
+VM_ID = dict(zip(SEVEN, (4100, 4101, 4102, 4200, 4201, 4202, 4300), strict=True))
+MANAGERS = SEVEN[:3]
+LABELS = {name: {"storage": "ssd"} if "infra" in name else {} for name in SEVEN} | {
+    "swarmpit-mgmt": {"portainer.data": "true"}
+}
+
+
+@pytest.fixture(scope="module")
+def swarm(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The seven nodes, up, from a project folder of our own."""
+    project = Project(site.folder, tmp_path_factory.mktemp("membership") / "project")
+    project.make("up")
+    return project
+
+
+@pytest.fixture(autouse=True)
+def declared_as_before(swarm: Project) -> Iterator[None]:
+    """Each test starts from, and leaves, the stack file as it is in the repository."""
+    yield
+    swarm.declare()
+
+
+def assert_as_declared(swarm: Project) -> None:
+    """The engines agree with the stack file, and so does state."""
+    assert_whole(swarm)
+    assert {name: node["Spec"].get("Labels", {}) for name, node in swarm.nodes().items()} == LABELS
+    assert swarm.verdicts() == {}
+
+
+def test_a_swarm_that_state_has_forgotten_is_adopted(swarm: Project) -> None:
+    for address in ADDRESS.values():
+        swarm.add_image(address)
+    swarm.ssh(
+        ADDRESS["docker-app-1"],
+        "docker service create --quiet --no-resolve-image --mode global --stop-signal KILL --name web sleeper",
+    )
+    before = {"nodes": _ids(swarm), "cluster": swarm.outputs()["clusterId"], "tasks": _tasks(swarm)}
+    assert sorted(before["tasks"].values()) == sorted(SEVEN)
+    swarm.forget_swarm()
+    assert swarm.members() == {}
+    steps = swarm.steps()
+    assert steps == {
+        **{f"Member {name}": "create" for name in SEVEN},
+        "Cluster managers": "create",
+        "ClusterSettings managers": "create",
+    }
+
+    swarm.make("up")
+
+    assert {"nodes": _ids(swarm), "cluster": swarm.outputs()["clusterId"], "tasks": _tasks(swarm)} == before
+    assert_as_declared(swarm)
+    assert swarm.steps() == {}
+    swarm.ssh(ADDRESS["docker-app-1"], "docker service rm web")
+
+
+def test_a_host_that_is_cut_off_is_kept_and_told_and_quiet_when_it_is_back(swarm: Project) -> None:
+    node_id = swarm.members()["docker-infra-2"]["node_id"]
+    swarm.faults.cut(VM_ID["docker-infra-2"])
+    try:
+        swarm.refresh()
+        found = swarm.members()["docker-infra-2"]
+        assert swarm.verdicts() == {"docker-infra-2": "unreachable"}
+        assert found["node_id"] == node_id
+        assert found["labels"] == LABELS["docker-infra-2"]
+        assert "192.168.4.41" in found["detail"] or "port 22" in found["detail"], found["detail"]
+        assert swarm.steps() == {"Member docker-infra-2": "update"}
+    finally:
+        swarm.faults.mend(VM_ID["docker-infra-2"])
+    assert "no change" in swarm.make("up").stdout
+    assert_as_declared(swarm)
+    assert swarm.steps() == {}
+
+
+def test_preview_says_what_becomes_of_a_machine_that_is_off(swarm: Project) -> None:
+    swarm.faults.crash(VM_ID["swarmpit-mgmt"])
+    assert swarm.steps() == {}  # state knows nothing of it, and nothing asks
+    assert swarm.steps("--refresh") == {"VmLegacy swarmpit-mgmt": "update", "Member swarmpit-mgmt": "update"}
+    assert swarm.machines()["swarmpit-mgmt"] == "stopped"
+    swarm.make("up")
+    assert_as_declared(swarm)
+
+
+def test_a_host_key_that_changed_on_the_machine_is_refused(swarm: Project) -> None:
+    address = ADDRESS["docker-infra-1"]
+    careless = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
+    before = _ids(swarm)
+    swarm.ssh(
+        address,
+        "cd /etc/ssh && mkdir kept && cp -p ssh_host_ed25519_key* kept/ && rm ssh_host_ed25519_key* &&"
+        " ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key && systemctl restart ssh",
+    )
+    try:
+        swarm.refresh()
+        assert swarm.verdicts() == {"docker-infra-1": "unreachable"}
+        assert "not the pinned" in swarm.members()["docker-infra-1"]["detail"]
+        said = swarm.refused()
+        assert "docker-infra-1" in said and address in said, said
+        assert "host key" in said and "not the pinned" in said, said
+    finally:
+        script = "cd /etc/ssh && mv -f kept/* . && rmdir kept && systemctl restart ssh"
+        swarm.exec("ssh", *careless, f"ansible@{address}", "sudo", "-n", "sh", "-c", f"'{script}'")
+    swarm.make("up")
+    assert _ids(swarm) == before
+    assert_as_declared(swarm)
+
+
+def test_a_member_that_left_and_one_that_was_removed_are_told_apart_and_repaired(swarm: Project) -> None:
+    ids = _ids(swarm)
+    swarm.ssh(ADDRESS["docker-infra-1"], "docker swarm leave")
+    swarm.ssh(ADDRESS["docker-app-3"], "docker swarm leave --force")
+    swarm.ssh(ADDRESS["docker-app-1"], f"docker node rm --force {ids['docker-infra-2']}")
+
+    swarm.refresh()
+    assert swarm.verdicts() == {"docker-infra-1": "left", "docker-app-3": "left", "docker-infra-2": "removed"}
+    assert swarm.steps() == {f"Member {n}": "update" for n in ("docker-app-3", "docker-infra-1", "docker-infra-2")}
+
+    swarm.make("up")
+
+    assert_as_declared(swarm)
+    changed = {name for name, node_id in _ids(swarm).items() if node_id != ids[name]}
+    assert changed == {"docker-infra-1", "docker-app-3", "docker-infra-2"}
+    assert swarm.steps() == {}
+
+
+def test_each_closed_port_is_named_with_its_direction_before_a_join_that_would_hang(swarm: Project) -> None:
+    joiner, address = "swarmpit-mgmt", ADDRESS["swarmpit-mgmt"]
+    swarm.ssh(address, "docker swarm leave")
+    at_managers = f"INPUT -s {address} -p tcp --dport 2377 -j DROP"
+    at_joiner = [f"INPUT -p {kind} -j DROP" for kind in ("tcp --dport 7946", "udp --dport 7946", "udp --dport 4789")]
+    with _rules(swarm, {**{ADDRESS[name]: [at_managers] for name in MANAGERS}, address: at_joiner}):
+        begun = time.monotonic()
+        said = swarm.refused("--refresh")
+        assert time.monotonic() - begun < 30, said
+        through = next(name for name in MANAGERS if f"2377/tcp {joiner} → {name}" in said)
+        for port in ("7946/tcp", "7946/udp", "4789/udp"):
+            assert f"{port} {through} → {joiner}" in said, said
+        assert f"{joiner} ({address})" in said or address in said, said
+        assert swarm.engine(address)["LocalNodeState"] == "inactive"
+    swarm.make("up")
+    assert_as_declared(swarm)
+
+
+def test_a_manager_that_others_cannot_reach_does_not_join(swarm: Project) -> None:
+    joiner, address = "docker-app-3", ADDRESS["docker-app-3"]
+    swarm.ssh(address, "docker swarm leave --force")
+    with _rules(swarm, {address: ["INPUT -p tcp --dport 2377 -j DROP"]}):
+        said = swarm.refused("--refresh")
+        assert any(f"2377/tcp {name} → {joiner}: no answer" in said for name in MANAGERS[:2]), said
+        assert swarm.engine(address)["LocalNodeState"] == "inactive"
+    swarm.make("up")
+    assert_as_declared(swarm)
+
+
+def test_members_of_another_swarm_are_refused_with_its_id_and_left_alone(swarm: Project) -> None:
+    manager, worker = ADDRESS["swarmpit-mgmt"], ADDRESS["docker-infra-3"]
+    swarm.ssh(manager, f"docker swarm leave && docker swarm init --advertise-addr {manager}")
+    token = swarm.ssh(manager, "docker swarm join-token -q worker").strip()
+    swarm.ssh(worker, f"docker swarm leave && docker swarm join --token {token} {manager}:2377")
+    theirs = swarm.engine(manager)["Cluster"]["ID"]
+    other = swarm.nodes(manager)
+    assert sorted(other) == ["docker-infra-3", "swarmpit-mgmt"]
+
+    said = swarm.refused("--refresh")
+    assert swarm.verdicts() == {"docker-infra-3": "foreign", "swarmpit-mgmt": "foreign"}
+    assert f"worker of swarm {theirs}" in said and manager in said, said
+    assert "docker-infra-3" in said and worker in said, said
+    assert _specs(swarm.nodes(manager)) == _specs(other)
+
+    swarm.ssh(worker, "docker swarm leave")
+    said = swarm.refused("--refresh")
+    assert f"manager of swarm {theirs}" in said, said
+    assert "swarmpit-mgmt" in said and manager in said, said
+    assert _specs(swarm.nodes(manager)) == _specs(other)
+    assert swarm.engine(worker)["Cluster"] is None
+
+    swarm.ssh(manager, "docker swarm leave --force")
+    swarm.make("up")
+    assert_as_declared(swarm)
+
+
+def test_no_swarm_is_made_while_a_declared_manager_does_not_answer(swarm: Project) -> None:
+    former = swarm.outputs()["clusterId"]
+    for name in reversed(SEVEN):
+        swarm.ssh(ADDRESS[name], "docker swarm leave --force")
+    swarm.forget_swarm()
+    swarm.declare(deadlines={"join": "8s"})
+    swarm.faults.cut(VM_ID["docker-app-3"])
+    try:
+        _assert_refused_for(swarm, "docker-app-3")
+    finally:
+        swarm.faults.mend(VM_ID["docker-app-3"])
+    swarm.faults.crash(VM_ID["docker-app-2"])
+    _assert_refused_for(swarm, "docker-app-2")
+
+    swarm.declare()
+    swarm.make("up")
+
+    assert swarm.machines()["docker-app-2"] == "running"
+    assert swarm.outputs()["clusterId"] != former
+    assert {swarm.engine(ADDRESS[name])["Cluster"]["ID"] for name in MANAGERS} == {swarm.outputs()["clusterId"]}
+    assert_as_declared(swarm)
+    assert swarm.steps() == {}
+
+
+def _assert_refused_for(swarm: Project, missing: str) -> None:
+    begun = time.monotonic()
+    said = swarm.refused()
+    assert time.monotonic() - begun < 40
+    assert "initialising the swarm" in said, said
+    assert missing in said and ADDRESS[missing] in said, said
+    present = [name for name in SEVEN if name != missing]
+    assert {swarm.engine(ADDRESS[name])["LocalNodeState"] for name in present} == {"inactive"}
+
+
+def _ids(swarm: Project) -> dict[str, str]:
+    return {name: node["ID"] for name, node in swarm.nodes().items()}
+
+
+def _specs(nodes: dict[str, dict[str, object]]) -> dict[str, object]:
+    return {name: (node["ID"], node["Spec"]) for name, node in nodes.items()}
+
+
+def _tasks(swarm: Project) -> dict[str, str]:
+    """The tasks of service ``web`` once all seven run."""
+    limit = time.monotonic() + 30
+    while len(found := swarm.tasks("web", ADDRESS["docker-app-1"])) < len(SEVEN) and time.monotonic() < limit:
+        time.sleep(0.2)
+    return found
+
+
+@contextmanager
+def _rules(swarm: Project, rules: dict[str, list[str]]) -> Iterator[None]:
+    """Packet filter rules inside machines, by address."""
+    for address, lines in rules.items():
+        swarm.ssh(address, " && ".join(f"iptables -I {line}" for line in lines))
+    try:
+        yield
+    finally:
+        for address, lines in rules.items():
+            swarm.ssh(address, " && ".join(f"iptables -D {line}" for line in lines))
