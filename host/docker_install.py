@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from proxmox_swarm.host.connection import Connection
 from proxmox_swarm.host.script import run_script
 
@@ -13,24 +11,15 @@ KEY_URL = "https://download.docker.com/linux/{distribution}/gpg"
 REPOSITORY = "https://download.docker.com/linux/{distribution}"
 
 
-def ensure_docker(
-    conn: Connection,
-    version: str | None,
-    *,
-    timeout: float,
-    source: Literal["docker-ce", "debian"] = "docker-ce",
-) -> str | None:
-    """Install Docker if it is absent and wait until dockerd answers; returns the version installed, None if it was there.
+def install(conn: Connection, version: str | None, *, timeout: float) -> str:
+    """Install Docker's own packages, hold them, and wait until dockerd answers; returns the engine's version.
 
-    ``version`` is a prefix such as ``29.8.2`` (None: the newest). ``source`` is Docker's own repository, or the
-    distribution's ``docker.io``. Waits for cloud-init and for other package managers. Raises HostError.
+    ``version`` is the engine's, such as ``29.8.2`` (None: the newest). Waits for cloud-init and for other package managers,
+    ``timeout`` seconds in all. To be called where there is none (:func:`proxmox_swarm.host.state.apply` knows); gone through
+    again after a kill, it goes on where it was. Raises HostError.
     """
-    # Where it is installed it may still be starting; whoever needs it waits for it.
-    if conn.run(["sh", "-c", "command -v dockerd"], sudo=True, timeout=30).code == 0:
-        return None
     args = {
         "version": version,
-        "source": source,
         "key_url": KEY_URL,
         "repository": REPOSITORY,
         "fingerprint": FINGERPRINT,

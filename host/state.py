@@ -12,11 +12,10 @@ from typing import Any
 
 from proxmox_swarm.host import files
 from proxmox_swarm.host.connection import Connection
-from proxmox_swarm.host.docker_install import ensure_docker
 from proxmox_swarm.host.errors import EngineConfigRefused
 from proxmox_swarm.host.script import run_script
 
-__all__ = ["HostSpec", "apply", "ensure_docker", "observe", "release", "wanted"]
+__all__ = ["HostSpec", "apply", "observe", "release", "wanted"]
 
 #: Keys that dockerd takes over on SIGHUP (docs.docker.com, dockerd, "Configuration reload behavior").
 RELOADABLE = (
@@ -64,9 +63,16 @@ def observe(conn: Connection, spec: HostSpec) -> dict[str, Any]:
 
 
 def apply(
-    conn: Connection, spec: HostSpec, *, around_restart: Callable[[Callable[[], None]], None] | None = None
+    conn: Connection,
+    spec: HostSpec,
+    *,
+    around_restart: Callable[[Callable[[], None]], None] | None = None,
+    install: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
     """Bring the host to ``spec`` and return what is observed afterwards.
+
+    Where there is no Docker, ``install`` is called when everything else is in place: packages then come through the declared
+    name servers and apt cache, and dockerd starts with its daemon.json the first time.
 
     dockerd is restarted only where a change of daemon.json needs it. ``around_restart`` is then called with the restart
     as its argument, so that the node can be drained around it; without it dockerd is restarted at once. A configuration
@@ -80,6 +86,8 @@ def apply(
             do_now="Remove live-restore from swarm:docker.daemon.",
         )
     found = _change(conn, spec, may_restart=around_restart is None)
+    if found.get("absent") and install is not None:
+        install()
     if found.get("restart_needed") and around_restart is not None:
         after: dict[str, Any] = {}
 

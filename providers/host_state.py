@@ -12,12 +12,13 @@ from proxmox_swarm.providers.base import Props, Provider, plain, say, target, ta
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
-    from proxmox_swarm.host import connection, data_disk
+    from proxmox_swarm.host import connection, data_disk, docker_install
     from proxmox_swarm.host import state as host_state
     from proxmox_swarm.swarm import maintenance
 else:
     connection = Lazy("proxmox_swarm.host.connection")
     data_disk = Lazy("proxmox_swarm.host.data_disk")
+    docker_install = Lazy("proxmox_swarm.host.docker_install")
     host_state = Lazy("proxmox_swarm.host.state")
     maintenance = Lazy("proxmox_swarm.swarm.maintenance")
 
@@ -32,14 +33,8 @@ class HostStateProvider(Provider):
     replacing = ("machine",)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Wait until the machine can be logged in to, install the engine if it is absent, and apply."""
-        address = target(props)
-        connection.wait_for_ssh(address, float(props["deadlines"]["boot"]))
-        with connection.connect(address, CONNECT_TIMEOUT) as ssh:
-            if props.get("disk"):
-                disk = plain(props["disk"])
-                data_disk.ensure(ssh, disk["serial"], disk["mount"])
-            host_state.ensure_docker(ssh, plain(props.get("docker")), timeout=float(props["deadlines"]["boot"]))
+        """Wait until the machine can be logged in to, and apply."""
+        connection.wait_for_ssh(target(props), float(props["deadlines"]["boot"]))
         return CreateResult(props["node"], _apply(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
@@ -59,7 +54,13 @@ class HostStateProvider(Provider):
 
 
 def _apply(props: Props) -> dict[str, Any]:
+    """Names and apt's cache first, then the engine if there is none, which starts with its daemon.json."""
     address = target(props)
+
+    def install() -> None:
+        say(props["node"], "installing Docker")
+        docker_install.install(ssh, plain(props.get("docker")), timeout=float(props["deadlines"]["boot"]))
+
     with connection.connect(address, CONNECT_TIMEOUT) as ssh:
         if props.get("disk"):
             disk = plain(props["disk"])
@@ -67,6 +68,7 @@ def _apply(props: Props) -> dict[str, Any]:
         actual = host_state.apply(
             ssh,
             _spec(props["wanted"]),
+            install=install,
             around_restart=lambda restart: maintenance.restart_engine(
                 address,
                 targets(props["managers"]),

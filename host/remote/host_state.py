@@ -5,8 +5,9 @@
 dockerd takes over on SIGHUP), ``may_restart`` (whether dockerd may be restarted now), ``timeout`` of a restart.
 
 Result: ``files`` {path: text or null}, ``resolved`` (systemd-resolved runs), ``pending`` (dockerd has yet to load its
-file), and of a change ``restart_needed`` (nothing done about daemon.json yet) or ``refused`` (why dockerd did not take it;
-the old file is in place and dockerd runs with it).
+file), and of a change ``restart_needed`` (nothing done about daemon.json yet), ``absent`` (there is no Docker, or not all
+of it: daemon.json waits for it) or ``refused`` (why dockerd did not take it; the old file is in place and dockerd runs with
+it).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 
 DAEMON = Path("/etc/docker/daemon.json")
 PENDING = Path("/run/proxmox-swarm-dockerd-restart-pending")
+#: Docker is being installed, or its installation was cut short; see docker_install.
+UNFINISHED = Path("/var/lib/proxmox-swarm/docker-install-unfinished")
 RESOLVED = Path("/etc/systemd/resolved.conf.d/50-proxmox-swarm.conf")
 RESOLV = Path("/etc/resolv.conf")
 RESOLV_BEFORE = Path("/etc/resolv.conf.before-proxmox-swarm")
@@ -136,6 +139,9 @@ def invalid(text: str) -> str | None:
 
 def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
     """Bring daemon.json to its wanted content and dockerd to load it."""
+    if dockerd() is None or UNFINISHED.exists():
+        write(DAEMON, args["daemon"])
+        return {"absent": True}
     old = read(DAEMON)
     before, wanted = parsed(old), parsed(args["daemon"])
     if before == wanted and not PENDING.exists():
@@ -147,9 +153,6 @@ def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
     if state == "active" and not PENDING.exists() and changed <= set(args["reloadable"]):
         write(DAEMON, args["daemon"])
         run("systemctl", "reload", "docker.service")
-        return {}
-    if dockerd() is None:
-        write(DAEMON, args["daemon"])
         return {}
     if state == "active" and not args["may_restart"]:
         return {"restart_needed": True}

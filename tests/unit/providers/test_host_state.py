@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxmox_swarm.host import connection, data_disk
+from proxmox_swarm.host import connection, data_disk, docker_install
 from proxmox_swarm.host import state as host_state
 from proxmox_swarm.host.connection import Connection
 from proxmox_swarm.host.errors import EngineConfigRefused, Failure, HostKeyMismatch, Unreachable
@@ -31,6 +31,7 @@ class Host:
         self.actual: dict[str, Any] = AS_DECLARED
         self.error: Failure | None = None
         self.restarts = False
+        self.has_docker = True
 
     def connect(self, target: Target, timeout: float) -> Connection:
         assert (target, timeout) == (TARGET, 15.0)
@@ -38,8 +39,12 @@ class Host:
             raise self.error
         return Connection(target)
 
-    def apply(self, ssh: Connection, spec: HostSpec, *, around_restart: Callable[..., None]) -> dict[str, Any]:
+    def apply(
+        self, ssh: Connection, spec: HostSpec, *, around_restart: Callable[..., None], install: Callable[[], object]
+    ) -> dict[str, Any]:
         self.steps.append(("apply", spec))
+        if not self.has_docker:
+            install()
         if self.restarts:
             around_restart(lambda: self.steps.append("restart"))
         return self.actual
@@ -60,7 +65,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(connection, "wait_for_ssh", lambda t, d: fake.steps.append(("wait", t, d)))
     monkeypatch.setattr(data_disk, "ensure", lambda _, *disk: fake.steps.append(("disk", *disk)))
     monkeypatch.setattr(
-        host_state, "ensure_docker", lambda _, version, timeout: fake.steps.append(("docker", version, timeout))
+        docker_install, "install", lambda _, version, timeout: fake.steps.append(("docker", version, timeout))
     )
     monkeypatch.setattr(host_state, "observe", lambda *_: fake.actual)
     monkeypatch.setattr(host_state, "apply", fake.apply)
@@ -82,12 +87,12 @@ def needs_update(olds: Any, news: dict[str, Any]) -> bool:
     return bool(result.changes)
 
 
-def test_create_waits_mounts_installs_and_then_applies(machine: Host) -> None:
-    result = PROVIDER.create(host(disk=DISK, docker="26.1"))
+def test_create_waits_mounts_and_applies_installing_on_the_way(machine: Host) -> None:
+    machine.has_docker = False
+    result = PROVIDER.create(host(disk=DISK, docker="29.8.2"))
     assert result.id == "app-2"
     disk = ("disk", "data-app-2", "/srv/data")
-    assert machine.steps[:3] == [("wait", TARGET, 300.0), disk, ("docker", "26.1", 300.0)]
-    assert machine.steps[-1] == ("apply", SPEC)
+    assert machine.steps == [("wait", TARGET, 300.0), disk, ("apply", SPEC), ("docker", "29.8.2", 300.0)]
     assert not needs_update(result.outs, host(disk=DISK))
 
 
@@ -97,10 +102,15 @@ def test_whole_numbers_reach_daemon_json_as_whole_numbers(machine: Host) -> None
     assert '"size": 24}' in json.dumps(spec.daemon)
 
 
-def test_without_a_data_disk_none_is_looked_for_and_the_packaged_engine_will_do(machine: Host) -> None:
+def test_without_a_data_disk_none_is_looked_for_and_the_engine_that_is_there_will_do(machine: Host) -> None:
     PROVIDER.create(host())
-    assert [step[0] for step in machine.steps] == ["wait", "docker", "apply"]
-    assert machine.steps[1] == ("docker", None, 300.0)
+    assert [step[0] for step in machine.steps] == ["wait", "apply"]
+
+
+def test_no_version_means_the_newest(machine: Host) -> None:
+    machine.has_docker = False
+    PROVIDER.create(host())
+    assert machine.steps[-1] == ("docker", None, 300.0)
 
 
 def test_read_as_declared_is_no_change(machine: Host) -> None:
