@@ -21,11 +21,11 @@ from typing import Any
 from proxmox_swarm.lab import control, image, machines
 from proxmox_swarm.lab.credentials import TOKEN_ID, Credentials
 from proxmox_swarm.lab.hypervisor_ssh import HypervisorSsh
-from proxmox_swarm.lab.image_links import drop_unused, link_image
+from proxmox_swarm.lab.image_links import drop_unused, link_image, linked
 from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS, REGISTRY, Network
 from proxmox_swarm.lab.paths import Paths
 from proxmox_swarm.lab.pve import server
-from proxmox_swarm.lab.pve.core import Download, Pve
+from proxmox_swarm.lab.pve.core import Pve
 from proxmox_swarm.lab.pve.faults import Fault, Faults
 from proxmox_swarm.lab.pve.power import Power
 from proxmox_swarm.lab.pve.record import Record
@@ -65,11 +65,11 @@ class Daemon:
         source = image.ensure(log.info)
         boot_image = link_image(paths, source)
         drop_unused(paths, storages, boot_image)
-        self._images = ImageServer(DNS_SERVERS[0], {boot_image.name: boot_image})
-        url = self._images.url(boot_image.name)
+        self._images = ImageServer(DNS_SERVERS[0])
+        self._images.offer(boot_image, source.sha512)
         self._pve = Pve(
             state, storages, Power(state, storages, self._machines), Tasks(self._record, faults), faults, self._record,
-            HOSTS, {url: Download(url, boot_image, source.sha512)},
+            HOSTS, self._images.downloads,
         )  # fmt: skip
         self._pve.power.changed = self._publish_names
         self._schema = Schema()
@@ -82,6 +82,7 @@ class Daemon:
             {
                 "status": self._status, "stats": self._stats, "ready": self._wait_ready, "shutdown": self._shutdown,
                 "fault": self._add_fault, "clear": self._clear, "crash": self._crash, "link": self._link,
+                "image": self._offer_image,
             },
         )  # fmt: skip
 
@@ -196,6 +197,10 @@ class Daemon:
         for number in numbers:
             await self._machines.set_link(vmid, number, bool(request["up"]))
         return "up" if request["up"] else "cut"
+
+    async def _offer_image(self, request: Mapping[str, Any]) -> str:
+        path = linked(self._paths, Path(request["path"]))
+        return self._images.offer(path, str(request["sha512"])).url
 
     # -- names -------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,13 @@ def link_image(paths: Paths, source: image.Image) -> Path:
     return target
 
 
+def linked(paths: Paths, path: Path) -> Path:
+    """The path, if it is an image of this lab. Raises ValueError."""
+    if path.parent != paths.images or not path.is_file():
+        raise ValueError(f"{path} is no image of this lab")
+    return path
+
+
 def drop_unused(paths: Paths, storages: Storages, current: Path) -> None:
     """Remove earlier images that neither a volume nor a file on a storage refers to."""
     used = {str(current), *(volume.image or "" for volume in storages.state.volumes)}

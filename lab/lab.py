@@ -69,7 +69,8 @@ class Lab:
         from proxmox_swarm.lab.credentials import Credentials
         from proxmox_swarm.lab.image_links import link_image
         from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS
-        from proxmox_swarm.lab.workspace import prepare
+        from proxmox_swarm.lab.services import image_url
+        from proxmox_swarm.lab.workspace import declares, prepare
 
         started = time.monotonic()
         if os.geteuid() != 0:
@@ -81,15 +82,34 @@ class Lab:
         with namespace.locked(self.paths):
             credentials = Credentials(self.paths, HOSTS)
             credentials.ensure()
-            url = f"http://{DNS_SERVERS[0]}/images/{link_image(self.paths, source).name}"
-            prepare(self.paths, credentials, url, source)
-            if self.running():
+            path = link_image(self.paths, source)
+            url = image_url(DNS_SERVERS[0], path)
+            runs = self.running()
+            changed = not declares(self.paths, url, source)
+            if runs:
                 self._client.ask("ready", timeout=60.0)
-                report("lab       runs already")
-                return
-            namespace.end(self.paths)  # what a daemon that was killed left behind
-            namespace.start(self.paths)
+                if changed:
+                    self._offer(path, source.sha512)
+            else:
+                namespace.end(self.paths)  # what a daemon that was killed left behind
+                namespace.start(self.paths)
+            # Last: the settings name no image that the lab does not serve.
+            prepare(self.paths, credentials, url, source)
+        if runs:
+            report(
+                "lab       runs already" + ("; new machine image: `up` rebuilds the nodes from it" if changed else "")
+            )
+            return
         report(f"lab       {'pve01-03, VLAN 4+12, DNS, registry':<50} {time.monotonic() - started:3.0f} s")
+
+    def _offer(self, path: Path, sha512: str) -> None:
+        """Make an image known that came about while the daemon runs, which else serves the one it started with."""
+        try:
+            self._client.ask("image", path=str(path), sha512=sha512)
+        except ControlError as error:
+            raise namespace.LabError(
+                f"the running lab does not take the new machine image: `lab down`, then `lab up` ({error})"
+            ) from error
 
     def down(self, purge: bool = False) -> bool:
         """End it; returns whether it ran. With ``purge`` its machines, disks and stacks' state are deleted too."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from proxmox_swarm.lab.paths import Paths, write
+from proxmox_swarm.lab.pve.core import Download
 
 DOMAIN = "lab"
 REGISTRY_PORT = 5000
@@ -126,25 +127,34 @@ class Registry:
         await self._process.stop()
 
 
-class ImageServer:
-    """The machine image over plain HTTP, for whoever wants to fetch it."""
+def image_url(address: str, path: Path) -> str:
+    """Where the image server at ``address`` has a file."""
+    return f"http://{address}/images/{path.name}"
 
-    def __init__(self, address: str, files: Mapping[str, Path]) -> None:
+
+class ImageServer:
+    """The machine images over plain HTTP, for whoever wants to fetch it."""
+
+    def __init__(self, address: str, port: int = 80) -> None:
         self._address = address
-        self._files = files
+        self.port = port
+        self.downloads: dict[str, Download] = {}
         self._runner: web.AppRunner | None = None
 
-    def url(self, name: str) -> str:
-        """Where a file is."""
-        return f"http://{self._address}/images/{name}"
+    def offer(self, path: Path, sha512: str) -> Download:
+        """Serve one more image from now on; what was served before stays."""
+        made = Download(image_url(self._address, path), path, sha512)
+        self.downloads[made.url] = made
+        return made
 
     async def start(self) -> None:
-        """Listen on port 80."""
+        """Listen."""
         app = web.Application()
         app.router.add_get("/images/{name}", self._file)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._address, 80).start()
+        await web.TCPSite(self._runner, self._address, self.port).start()
+        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -152,7 +162,7 @@ class ImageServer:
             await self._runner.cleanup()
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        path = self._files.get(request.match_info["name"])
-        if path is None:
+        found = next((d for d in self.downloads.values() if d.path.name == request.match_info["name"]), None)
+        if found is None:
             raise web.HTTPNotFound
-        return web.FileResponse(path)
+        return web.FileResponse(found.path)

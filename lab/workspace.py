@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import yaml
+
 from proxmox_swarm.lab import image
 from proxmox_swarm.lab.credentials import Credentials
 from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS
@@ -77,14 +79,26 @@ def prepare(paths: Paths, credentials: Credentials, image_url: str, source: imag
     write(paths.settings, _settings(credentials.public_key, image_url, source))
 
 
+def declares(paths: Paths, image_url: str, source: image.Image) -> bool:
+    """Whether the settings name this image already."""
+    if not paths.settings.exists():
+        return False
+    written: dict[str, dict[str, object]] = yaml.safe_load(paths.settings.read_text()) or {}
+    return written.get("proxmox", {}).get("image") == _image(image_url, source)
+
+
 def _public(key: Path) -> str:
     kind, text, *_ = key.with_suffix(".pub").read_text().split()
     return f"{kind} {text}"
 
 
+def _image(url: str, source: image.Image) -> dict[str, object]:
+    return {"url": url, "sha512": source.sha512, "size": source.size_gib}
+
+
 def _settings(public_key: str, url: str, source: image.Image) -> str:
     values = {
-        "proxmox": {"image": {"url": url, "sha512": source.sha512, "size": source.size_gib}},
+        "proxmox": {"image": _image(url, source)},
         "access": {"keys": [public_key]},
     }
     return "# Written by `lab up`: values that this machine made.\n" + json.dumps(values, indent=2) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
 import json
 import os
 import shutil
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from proxmox_swarm.lab import Lab, LabError
+from proxmox_swarm.lab import Lab, LabError, image
 from proxmox_swarm.lab.control import Client, ControlError, NotRunningError
 
 CALL = """
@@ -185,10 +187,43 @@ def test_a_host_down_drops_connections(lab: Lab) -> None:
         lab.faults.add("nonsense")  # type: ignore[arg-type]
 
 
+def image_of(lab: Lab) -> dict[str, Any]:
+    """What the lab's settings declare as the image."""
+    found: dict[str, Any] = yaml.safe_load(lab.paths.settings.read_text())["proxmox"]["image"]
+    return found
+
+
+def test_an_image_that_changes_while_it_runs_can_be_had_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid, before = daemon(lab), image_of(lab)
+    other = lab.paths.root / "other.raw"
+    other.write_bytes(b"another image")
+    digest = hashlib.sha512(other.read_bytes()).hexdigest()
+    with monkeypatch.context() as patch:
+        patch.setattr(image, "ensure", lambda report: image.Image(other, digest, 2))
+        lab.up()
+    try:
+        after = image_of(lab)
+        assert daemon(lab) == pid and after["sha512"] == digest != before["sha512"]
+        for found, content in ((after, b"another image"), (before, None)):
+            fetched = lab.exec(["curl", "-sf", "--range", "0-12", found["url"]], text=False).stdout
+            assert fetched == content if content else len(fetched) == 13
+            wanted = {"url": found["url"], "checksum": found["sha512"], "checksum-algorithm": "sha512"}
+            name = f"{found['sha512'][:6]}.raw"
+            done = task(
+                lab, "POST", "nodes/pve02/storage/local/download-url", content="import", filename=name, **wanted
+            )
+            assert done == "OK"
+            volume = f"nodes/pve02/storage/local/content/local:import%2F{name}"
+            assert task(lab, "DELETE", volume) == "OK"
+    finally:
+        lab.up()
+    assert (daemon(lab), image_of(lab)) == (pid, before)
+
+
 @pytest.fixture(scope="module")
 def machine(lab: Lab) -> Lab:
     """VM 4100 from the image, with a data disk of VM 4700, booted."""
-    image = json.loads("".join(lab.paths.settings.read_text().splitlines(keepends=True)[1:]))["proxmox"]["image"]
+    declared = image_of(lab)
     public_key = lab.paths.identity.with_suffix(".pub").read_text().strip()
     snippet = (
         "#cloud-config\nhostname: one\nmanage_etc_hosts: localhost\nusers:\n  - name: ansible\n"
@@ -201,7 +236,7 @@ def machine(lab: Lab) -> Lab:
         input=f"put {batch} /var/lib/vz/snippets/one.yaml\n",
     )
     download = {
-        "content": "import", "filename": "debian.raw", "url": image["url"], "checksum": image["sha512"],
+        "content": "import", "filename": "debian.raw", "url": declared["url"], "checksum": declared["sha512"],
         "checksum-algorithm": "sha512",
     }  # fmt: skip
     assert task(lab, "POST", "nodes/pve01/storage/local/download-url", **download) == "OK"
