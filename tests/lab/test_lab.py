@@ -214,7 +214,7 @@ def test_an_image_that_changes_while_it_runs_can_be_had_at_once(lab: Lab, monkey
             )
             assert done == "OK"
             volume = f"nodes/pve02/storage/local/content/local:import%2F{name}"
-            assert task(lab, "DELETE", volume) == "OK"
+            assert call(lab, "DELETE", volume)["status"] == 200
     finally:
         lab.up()
     assert (daemon(lab), image_of(lab)) == (pid, before)
