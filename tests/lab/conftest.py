@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxmox_swarm.lab import Lab
+from tests.lab.project import Project
 from tests.lab.support import Site
 
 
@@ -35,3 +36,11 @@ def cluster(site: Site) -> Site:
     """The seven nodes, up."""
     site.make("up")
     return site
+
+
+@pytest.fixture(scope="module")
+def swarm(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The seven nodes, up, from a project folder whose stack file the tests edit."""
+    project = Project(site.folder, tmp_path_factory.mktemp("declared") / "project")
+    project.make("up")
+    return project

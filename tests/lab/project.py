@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from proxmox_swarm.lab import Lab
-from tests.lab.support import ROOT, Site, stack_file
+from tests.lab.support import ROOT, SEVEN, Site, stack_file
 
 STACK_FILE = "Pulumi.lab.yaml"
+MANAGERS = SEVEN[:3]
+ADDRESS = dict(zip(SEVEN, [f"192.168.4.{last}" for last in (30, 31, 32, 40, 41, 42, 50)], strict=True))
+VM_ID = dict(zip(SEVEN, (4100, 4101, 4102, 4200, 4201, 4202, 4300), strict=True))
 OF_THE_SWARM = ("Cluster", "ClusterSettings", "Member")
 
 
@@ -21,12 +24,27 @@ class Project(Site):
     def __init__(self, lab: Path, project: Path) -> None:
         Site(lab).make("venv")  # the links would not do for making it
         super().__init__(lab, project)
-        self.faults = Lab(lab).faults
+        self._lab = Lab(lab)
+        self._inside: dict[str, str] | None = None
+        self.faults = self._lab.faults
         project.mkdir()
         for entry in ROOT.iterdir():
             if entry.name not in (STACK_FILE, ".lab", ".git"):
                 (project / entry.name).symlink_to(entry)
         self.declare()
+
+    def exec(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """A command inside the lab's network, without the ``lab`` command in front: this is asked for hundreds of times."""
+        if self._inside is None:
+            told = super().exec("env", "-0").stdout
+            self._inside = dict(entry.split("=", 1) for entry in told.split("\0") if entry)
+        return self.run(*self._lab.command(argv), check=check, timeout=timeout, environment=self._inside)
+
+    def state(self, stack: str = "lab") -> dict[str, Any]:
+        """The stack's state as it is in its file."""
+        file = self.folder / "state" / ".pulumi" / "stacks" / "swarm" / f"{stack}.json"
+        found: dict[str, Any] = json.loads(file.read_text())["checkpoint"]["latest"]
+        return found
 
     def declare(self, **change: Any) -> None:
         """Write the stack file: the lab's, with these top-level keys changed (deep-merged; None takes a key out)."""
@@ -41,12 +59,13 @@ class Project(Site):
         return self.pulumi("refresh", "--yes", "--skip-preview", "--stack", "lab").stdout
 
     def refused(self, *words: str) -> str:
-        """What a ``pulumi up`` that must fail gives as its reason: the first line of its first error."""
+        """What a ``pulumi up`` that must fail gives as its reason: the first line of its error."""
         done = self.up(*words, check=False)
         assert done.returncode != 0, done.stdout
-        errors = [line for line in (done.stdout + done.stderr).splitlines() if line.strip().startswith("error:")]
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+        errors = [line for line in lines if line.startswith("error:") and line != "error: update failed"]
         assert errors, done.stdout + done.stderr
-        return errors[0].strip()
+        return errors[0]
 
     def members(self) -> dict[str, dict[str, Any]]:
         """What state holds of each member, by name."""
@@ -86,7 +105,17 @@ class Project(Site):
 
     def machines(self) -> dict[str, str]:
         """The machines that Proxmox VE has, by name: running or stopped."""
-        return {machine["name"]: machine["status"] for machine in Lab(self.folder).status()["machines"]}
+        return {machine["name"]: machine["status"] for machine in self._lab.status()["machines"]}
+
+    def power_on(self, vm_id: int) -> None:
+        """Start a machine by hand, as on Proxmox VE's own console,."""
+        machine = next(m for m in self._lab.status()["machines"] if m["vmid"] == vm_id)
+        self.exec(
+            "sh",
+            "-c",
+            'curl -fsS --cacert "$SSL_CERT_FILE" -H "Authorization: PVEAPIToken=$PROXMOX_VE_API_TOKEN" -X POST '
+            f"https://192.168.2.11:8006/api2/json/nodes/{machine['host']}/qemu/{vm_id}/status/start",
+        )
 
     def add_image(self, address: str) -> None:
         """Image ``sleeper`` on a node, out of the node's own files: there is no registry to pull from."""

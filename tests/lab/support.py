@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from proxmox_swarm.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
@@ -30,12 +33,14 @@ class Site:
             "PATH": f"{BIN}:{os.environ['PATH']}",
         }
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, check: bool = True, timeout: float = 600, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """A command in the project's folder, as a person would type it."""
         done = subprocess.run(
             argv,
             cwd=self.project,
-            env=self.environment,
+            env=environment or self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -145,3 +150,41 @@ def assert_whole(site: Site, names: list[str] = SEVEN, managers: int = 3, addres
     assert [row[0] for row in rows] == sorted(names), rows
     assert {row[1:3] for row in rows} == {("Ready", "Active")}, rows
     assert sorted(row[3] for row in rows if row[3]) == ["Leader"] + ["Reachable"] * (managers - 1), rows
+
+
+def pending(site: Site, kind: str, name: str, operation: str = "creating") -> bool:
+    """Whether the stack's own state says that this is being done to a resource right now."""
+    file = site.folder / "state" / ".pulumi" / "stacks" / "swarm" / "lab.json"
+    try:
+        state = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    operations = (state.get("checkpoint", {}).get("latest") or {}).get("pending_operations") or []
+    return any(o["resource"]["urn"].endswith(f"{kind}::{name}") and o["type"] == operation for o in operations)
+
+
+def task_runs(site: Site, kind: str) -> bool:
+    """Whether the Proxmox VE API runs such a task right now, by its own record."""
+    begun: set[str] = set()
+    for entry in Lab(site.folder).record():
+        if entry.get("event") == "task-start" and entry["type"] == kind:
+            begun.add(entry["upid"])
+        elif entry.get("event") == "task-end":
+            begun.discard(entry["upid"])
+    return bool(begun)
+
+
+def kill(site: Site, up: int, whole_group: bool) -> None:
+    """Kill the Pulumi of a running ``make up`` (process ``up``): the CLI alone, or everything that belongs to it."""
+    session = int((site.folder / "run" / "session").read_text().split()[0])
+    if whole_group:
+        os.killpg(up, signal.SIGKILL)  # make, our command, and what runs in the lab
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = entry.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session:
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+            except (OSError, ValueError):
+                continue
+    else:
+        os.kill(session, signal.SIGKILL)

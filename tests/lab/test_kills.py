@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,34 +11,9 @@ from typing import Any
 import pytest
 
 from proxmox_swarm.lab import Lab
-from tests.lab.support import Site, assert_whole
+from tests.lab.support import Site, assert_whole, kill, pending, task_runs
 
 PATIENCE = 120
-
-
-def pending(site: Site, kind: str, name: str) -> bool:
-    """Whether the stack's own state says that this resource is being created right now."""
-    file = site.folder / "state" / ".pulumi" / "stacks" / "swarm" / "lab.json"
-    try:
-        state = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return False
-    operations = (state.get("checkpoint", {}).get("latest") or {}).get("pending_operations") or []
-    return any(
-        operation["resource"]["urn"].endswith(f"{kind}::{name}") and operation["type"] == "creating"
-        for operation in operations
-    )
-
-
-def task_runs(site: Site, kind: str) -> bool:
-    """Whether the Proxmox VE API runs such a task right now, by its own record."""
-    begun: set[str] = set()
-    for entry in Lab(site.folder).record():
-        if entry.get("event") == "task-start" and entry["type"] == kind:
-            begun.add(entry["upid"])
-        elif entry.get("event") == "task-end":
-            begun.discard(entry["upid"])
-    return bool(begun)
 
 
 MOMENTS: dict[str, Callable[[Site], bool]] = {
@@ -74,7 +47,7 @@ def test_up_after_a_kill(clean: Site, tmp_path: Path, moment: str, whole_group: 
         assert up.poll() is None, f"`up` ended before {moment}:\n{log.read_text()}"
         assert time.monotonic() < limit, f"{moment} was never seen:\n{log.read_text()}"
         time.sleep(0.005)
-    _kill(site, up.pid, whole_group)
+    kill(site, up.pid, whole_group)
     up.wait(timeout=60)
     assert up.returncode != 0, log.read_text()
 
@@ -87,21 +60,6 @@ def test_up_after_a_kill(clean: Site, tmp_path: Path, moment: str, whole_group: 
     swarms = {_swarm_of(site, f"192.168.4.{last}") for last in (30, 31, 32)}
     assert swarms == {site.outputs()["clusterId"]}
     assert site.steps() == {}
-
-
-def _kill(site: Site, up: int, whole_group: bool) -> None:
-    session = int((site.folder / "run" / "session").read_text().split()[0])
-    if whole_group:
-        os.killpg(up, signal.SIGKILL)  # make, our command, and what runs in the lab
-        for entry in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = entry.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session:
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-            except (OSError, ValueError):
-                continue
-    else:
-        os.kill(session, signal.SIGKILL)
 
 
 def _swarm_of(site: Site, address: str) -> Any:
