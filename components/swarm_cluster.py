@@ -92,6 +92,7 @@ class SwarmCluster(pulumi.ComponentResource):
             user=access.user,
             keys=list(access.keys),
             generation=node.generation,
+            daemon=dict(self.settings.docker.daemon),
             opts=pulumi.ResourceOptions(parent=self),
         )
 

@@ -5,7 +5,7 @@ Everything else is a day-two setting, because user-data cannot change without re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncssh
@@ -36,11 +36,14 @@ def new_host_key() -> HostKey:
     return HostKey(private=key.export_private_key().decode(), public=public)
 
 
-def user_data(*, hostname: str, user: str, keys: Sequence[str], host_key: HostKey) -> str:
+def user_data(
+    *, hostname: str, user: str, keys: Sequence[str], host_key: HostKey, files: Mapping[str, str] | None = None
+) -> str:
     """Render the cloud-init user-data of one machine.
 
     ``user`` logs in with ``keys`` only and has sudo without a password. The machine presents ``host_key`` and no other, so
-    that it is known before the first connection. cloud-init's documentation: modules Users and Groups, SSH, Runcmd.
+    that it is known before the first connection. ``files`` (path to text) are in place before the network is called
+    online, and so before the engine starts. cloud-init's documentation: modules Users and Groups, SSH, Write Files, Runcmd.
     """
     document = {
         "hostname": hostname,
@@ -59,6 +62,7 @@ def user_data(*, hostname: str, user: str, keys: Sequence[str], host_key: HostKe
         "ssh_pwauth": False,
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": host_key.private, "ed25519_public": host_key.public},
+        "write_files": [{"path": path, "content": text} for path, text in sorted((files or {}).items())],
         "runcmd": [["sh", "-c", INSTALL_AGENT]],
     }
     return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=10_000)

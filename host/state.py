@@ -68,11 +68,14 @@ def apply(
     *,
     around_restart: Callable[[Callable[[], None]], None] | None = None,
     install: Callable[[], object] | None = None,
+    first: bool = False,
 ) -> dict[str, Any]:
     """Bring the host to ``spec`` and return what is observed afterwards.
 
     Where there is no Docker, ``install`` is called when everything else is in place: packages then come through the declared
     name servers and apt cache, and dockerd starts with its daemon.json the first time.
+
+    ``first`` says that this machine is seen for the first time: its daemon.json may have come with its first boot.
 
     dockerd is restarted only where a change of daemon.json needs it. ``around_restart`` is then called with the restart
     as its argument, so that the node can be drained around it; without it dockerd is restarted at once. A configuration
@@ -85,7 +88,7 @@ def apply(
             came_back="dockerd does not start in a swarm with it",
             do_now="Remove live-restore from swarm:docker.daemon.",
         )
-    found = _change(conn, spec, may_restart=around_restart is None)
+    found = _change(conn, spec, may_restart=around_restart is None, first=first)
     if found.get("absent") and install is not None:
         install()
     if found.get("restart_needed") and around_restart is not None:
@@ -109,7 +112,7 @@ def release(conn: Connection) -> None:
     conn.check(["sh", "-c", script], sudo=True, timeout=60)
 
 
-def _change(conn: Connection, spec: HostSpec, *, may_restart: bool) -> dict[str, Any]:
+def _change(conn: Connection, spec: HostSpec, *, may_restart: bool, first: bool = False) -> dict[str, Any]:
     args = {
         "paths": _PATHS,
         "files": {files.APT: (files.apt_text(spec.apt_cache), 0o644), files.WRAPPER: (files.WRAPPER_TEXT, 0o755)},
@@ -118,6 +121,7 @@ def _change(conn: Connection, spec: HostSpec, *, may_restart: bool) -> dict[str,
         "daemon": files.daemon_text(spec.daemon),
         "reloadable": RELOADABLE,
         "may_restart": may_restart,
+        "first": first,
         "timeout": RESTART_TIMEOUT,
     }
     found: dict[str, Any] = run_script(

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from proxmox_swarm.providers.base import Props, Provider
+from proxmox_swarm.providers.base import Props, Provider, plain
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
-    from proxmox_swarm.host import first_boot
+    from proxmox_swarm.host import files, first_boot
 else:
+    files = Lazy("proxmox_swarm.host.files")
     first_boot = Lazy("proxmox_swarm.host.first_boot")
 
 SECRET = ("user_data", "host_private_key")
 
 
 class FirstBootProvider(Provider):
-    """Renders once, and again only when ``generation`` changes. The host key stays, so known_hosts files stay true."""
+    """Renders once, and again only when ``generation`` changes. The host key stays, so known_hosts files stay true.
+
+    daemon.json as declared at that moment rides along, so that the engine's first start is the right one already; from then
+    on it is ``HostState``'s, and its changes mean nothing here.
+    """
 
     watched = ("generation",)
 
@@ -34,7 +39,13 @@ class FirstBootProvider(Provider):
 
 
 def _render(props: Props, key: first_boot.HostKey) -> dict[str, Any]:
-    text = first_boot.user_data(hostname=props["node"], user=props["user"], keys=props["keys"], host_key=key)
+    text = first_boot.user_data(
+        hostname=props["node"],
+        user=props["user"],
+        keys=props["keys"],
+        host_key=key,
+        files={files.DAEMON: files.daemon_text(plain(props["daemon"]))},
+    )
     return {
         **props,
         "host_public_key": key.public,
@@ -60,6 +71,7 @@ class FirstBoot(Resource, module="swarm", name="FirstBoot"):
         user: str,
         keys: list[str],
         generation: int,
+        daemon: dict[str, Any],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -70,6 +82,7 @@ class FirstBoot(Resource, module="swarm", name="FirstBoot"):
                 "user": user,
                 "keys": keys,
                 "generation": generation,
+                "daemon": daemon,
                 "host_public_key": None,
                 "host_private_key": None,
                 "user_data": None,

@@ -35,7 +35,7 @@ class HostStateProvider(Provider):
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Wait until the machine can be logged in to, and apply."""
         connection.wait_for_ssh(target(props), float(props["deadlines"]["boot"]))
-        return CreateResult(props["node"], _apply(props))
+        return CreateResult(props["node"], _apply(props, first=True))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """The actual values of what is declared. A host that does not answer keeps what was last recorded."""
@@ -53,7 +53,7 @@ class HostStateProvider(Provider):
         return UpdateResult(_apply(_news))
 
 
-def _apply(props: Props) -> dict[str, Any]:
+def _apply(props: Props, *, first: bool = False) -> dict[str, Any]:
     """Names and apt's cache first, then the engine if there is none, which starts with its daemon.json."""
     address = target(props)
 
@@ -69,6 +69,7 @@ def _apply(props: Props) -> dict[str, Any]:
             ssh,
             _spec(props["wanted"]),
             install=install,
+            first=first,
             around_restart=lambda restart: maintenance.restart_engine(
                 address,
                 targets(props["managers"]),

@@ -2,7 +2,8 @@
 
 ``args``: ``paths`` to read; and for a change ``files`` {path: [text or null (delete), mode]}, ``resolved`` and ``resolv``
 (texts of the two ways to set name servers, or null), ``daemon`` (text of daemon.json), ``reloadable`` (its keys that
-dockerd takes over on SIGHUP), ``may_restart`` (whether dockerd may be restarted now), ``timeout`` of a restart.
+dockerd takes over on SIGHUP), ``may_restart`` (whether dockerd may be restarted now), ``first`` (the first time on this
+machine: daemon.json may have come with the first boot, before or after dockerd started), ``timeout`` of a restart.
 
 Result: ``files`` {path: text or null}, ``resolved`` (systemd-resolved runs), ``pending`` (dockerd has yet to load its
 file), and of a change ``restart_needed`` (nothing done about daemon.json yet), ``absent`` (there is no Docker, or not all
@@ -13,6 +14,7 @@ it).
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -137,6 +139,17 @@ def invalid(text: str) -> str | None:
     return None if result.returncode == 0 or "unknown flag" in said else said or "dockerd --validate failed"
 
 
+def started_after(file: Path) -> bool:
+    """Whether dockerd, if it runs, was started after the file was written."""
+    pid = run("systemctl", "show", "--property=MainPID", "--value", "docker.service").stdout.strip()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        now, up = time.time(), float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return True
+    return now - up + int(fields[19]) / os.sysconf("SC_CLK_TCK") >= file.stat().st_mtime - 0.05
+
+
 def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
     """Bring daemon.json to its wanted content and dockerd to load it."""
     if dockerd() is None or UNFINISHED.exists():
@@ -144,6 +157,8 @@ def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
         return {"absent": True}
     old = read(DAEMON)
     before, wanted = parsed(old), parsed(args["daemon"])
+    if args["first"] and before == wanted and not started_after(DAEMON):
+        PENDING.touch()
     if before == wanted and not PENDING.exists():
         return {}
     if problem := invalid(args["daemon"]):

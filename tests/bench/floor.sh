@@ -22,6 +22,6 @@ for name in $(on "$first" docker node ls --format '{{.Hostname}}'); do
   on "$first" docker node update --label-add bench=true "$name" >/dev/null &
 done
 wait
-until [ "$(on "$first" docker node ls --format '{{.Status}} {{.Availability}}' | grep -c '^Ready Active$')" = "$(echo $managers $workers | wc -w)" ]; do
+until [ "$(on "$first" docker node ls --format "'{{.Status}} {{.Availability}}'" | grep -c '^Ready Active$')" = "$(echo $managers $workers | wc -w)" ]; do
   sleep 0.2
 done

@@ -139,7 +139,7 @@ def node(number: int) -> dict[str, Any]:
 
 MANAGERS = [node(1), node(2), node(3)]
 
-BOOT = {"node": "app-1", "user": "ops", "keys": ["ssh-ed25519 AAAA someone"], "generation": 1}
+BOOT = {"node": "app-1", "user": "ops", "keys": ["ssh-ed25519 AAAA someone"], "generation": 1, "daemon": {}}
 MEMBER = {
     **node(2),
     "managers": MANAGERS,

@@ -215,7 +215,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_daemon_json_is_there_before_dockerd(daemon: Path) -> None:
     text = files.daemon_text({"log-driver": "local"})
-    args = {"daemon": text, "reloadable": [], "may_restart": False, "timeout": 5}
+    args = {"daemon": text, "reloadable": [], "may_restart": False, "first": True, "timeout": 5}
     for _ in range(2):  # the second time after a kill: it is there, the engine is not
         assert host_state.set_daemon(args) == {"absent": True}
         assert daemon.read_text() == text
@@ -224,7 +224,7 @@ def test_daemon_json_is_there_before_dockerd(daemon: Path) -> None:
 def test_an_engine_that_is_half_installed_counts_as_absent(daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_state, "dockerd", lambda: "/usr/bin/dockerd")
     host_state.UNFINISHED.touch()
-    args = {"daemon": "{}\n", "reloadable": [], "may_restart": True, "timeout": 5}
+    args = {"daemon": "{}\n", "reloadable": [], "may_restart": True, "first": True, "timeout": 5}
     assert host_state.set_daemon(args) == {"absent": True}
 
 

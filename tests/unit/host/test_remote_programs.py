@@ -44,6 +44,8 @@ class Host:
         out, code = "", 0
         if argv[:2] == ("systemctl", "is-active"):
             out = self.state
+        elif argv[:2] == ("systemctl", "show"):
+            out = str(os.getpid())  # dockerd as old as this test run
         elif argv[:2] == ("systemctl", "restart"):
             assert self.pending.exists(), "a kill between the two steps must be seen"
             good = self.daemon.exists() and self.daemon.read_text() in self.starts_with
@@ -55,7 +57,14 @@ class Host:
         return subprocess.CompletedProcess(argv, code, out, "")
 
     def set(self, text: str, **options: object) -> dict:
-        args = {"daemon": text, "reloadable": ["debug", "labels"], "may_restart": True, "timeout": 5, **options}
+        args = {
+            "daemon": text,
+            "reloadable": ["debug", "labels"],
+            "may_restart": True,
+            "first": False,
+            "timeout": 5,
+            **options,
+        }
         return host_state.set_daemon(args)
 
 
@@ -69,6 +78,18 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_the_same_content_in_other_words_changes_nothing(host: Host) -> None:
     assert host.set('{"log-driver":"json-file"}') == {}
     assert not host.log and host.daemon.read_text() == OLD
+
+
+def test_a_file_that_came_after_dockerd_had_started_is_loaded_by_a_restart(host: Host) -> None:
+    assert host.set(OLD, first=True, may_restart=False) == {"restart_needed": True}
+    assert host.set(OLD, first=True) == {}
+    assert "systemctl restart" in host.log
+
+
+def test_a_file_that_dockerd_started_with_is_left_alone(host: Host) -> None:
+    os.utime(host.daemon, (0, 0))
+    assert host.set(OLD, first=True) == {}
+    assert "systemctl restart" not in host.log
 
 
 def test_a_change_of_reloadable_keys_is_reloaded(host: Host) -> None:

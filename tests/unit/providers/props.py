@@ -102,6 +102,7 @@ def boot(**changes: Any) -> dict[str, Any]:
         "user": "ops",
         "keys": ["ssh-ed25519 AAAA someone"],
         "generation": 1.0,
+        "daemon": {"log-driver": "json-file"},
         "__provider": "pickled",
         **changes,
     }

@@ -72,6 +72,9 @@ def test_a_higher_generation_renders_anew_and_keeps_the_host_key() -> None:
         before["host_public_key"],
         before["host_private_key"],
     )
+    assert yaml.safe_load(after["user_data"])["write_files"] == [
+        {"path": "/etc/docker/daemon.json", "content": '{\n  "log-driver": "json-file"\n}\n'}
+    ]
     assert yaml.safe_load(after["user_data"])["users"][0]["ssh_authorized_keys"] == ["ssh-ed25519 CCCC another"]
     assert after["digest"] != before["digest"]
     assert not PROVIDER.diff("app-2", after, news).changes
@@ -114,12 +117,14 @@ def test_the_machine_shows_our_host_key_and_no_other(document: dict[str, Any]) -
     assert list(document["ssh_keys"]) == ["ed25519_private", "ed25519_public"]
 
 
-def test_it_holds_the_minimum_and_nothing_for_day_two(document: dict[str, Any]) -> None:
+def test_it_holds_the_minimum_and_of_day_two_only_the_engines_first_configuration(document: dict[str, Any]) -> None:
+    assert [file["path"] for file in document["write_files"]] == ["/etc/docker/daemon.json"]
     assert set(document) == {
         "hostname",
         "prefer_fqdn_over_hostname",
         "manage_etc_hosts",
         "users",
+        "write_files",
         "disable_root",
         "ssh_pwauth",
         "ssh_deletekeys",

@@ -27,6 +27,7 @@ class Host:
     """Stands for the host domain: steps in the order they were taken, and what the host is set to."""
 
     def __init__(self) -> None:
+        self.firsts: list[bool] = []
         self.steps: list[Any] = []
         self.actual: dict[str, Any] = AS_DECLARED
         self.error: Failure | None = None
@@ -40,8 +41,15 @@ class Host:
         return Connection(target)
 
     def apply(
-        self, ssh: Connection, spec: HostSpec, *, around_restart: Callable[..., None], install: Callable[[], object]
+        self,
+        ssh: Connection,
+        spec: HostSpec,
+        *,
+        around_restart: Callable[..., None],
+        install: Callable[[], object],
+        first: bool,
     ) -> dict[str, Any]:
+        self.firsts.append(first)
         self.steps.append(("apply", spec))
         if not self.has_docker:
             install()
@@ -165,6 +173,12 @@ def test_a_host_that_cannot_be_asked_keeps_what_was_recorded(
     assert said.startswith("app-2: host settings not read: ")
     assert "app-2 (10.0.4.2)" in said
     assert said.count("\n") == 1
+
+
+def test_only_a_new_machine_is_seen_for_the_first_time(machine: Host) -> None:
+    outputs = PROVIDER.create(host()).outs or {}
+    PROVIDER.update("app-2", outputs, host(wanted={"daemon": {"debug": True}}))
+    assert machine.firsts == [True, False]
 
 
 def test_a_restart_of_the_engine_drains_the_node(machine: Host) -> None:
