@@ -44,7 +44,7 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
             leftovers.release_lock(stack)
             state = stack.deployment()
         if state.get("resources"):
-            _refresh(stack, state, settings, say)
+            refresh(stack, state, settings, say)
             state = stack.deployment()
         progress = Progress(settings, say)
         _pulumi(stack, session, progress, first=_not_well(state))
@@ -66,7 +66,7 @@ def alone(run: Path) -> Iterator[None]:
         yield
 
 
-def _refresh(stack: Stack, state: dict[str, Any], settings: Settings, say: Callable[[str], None]) -> None:
+def refresh(stack: Stack, state: dict[str, Any], settings: Settings, say: Callable[[str], None]) -> None:
     """Learn what became of everything; after a kill, first clear what was never finished."""
     started = time.monotonic()
     pending = leftovers.unfinished(state)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,65 @@ def end_session(record: Path) -> None:
         return
     session, started, boot, *_ = [*record.read_text().split(), "", "", ""]
     # Ids begin anew at each boot: a record of an earlier one would name somebody else's processes.
-    members = session_members(int(session), started) if session and boot == _boot() else []
+    if session and boot == _boot():
+        _end_all(lambda: session_members(int(session), started))
+    record.unlink()
+
+
+def end_orphans(project: Path) -> list[int]:
+    """End what a CLI that was killed left working in the project's folder; returns the ids of those processes."""
+    return _end_all(lambda: orphans(project))
+
+
+def orphans(project: Path) -> list[int]:
+    """Pulumi's plugins at work in the project's folder whose CLI is dead: nobody writes down what they do any more.
+
+    The CLI starts its plugins there, each with the address of its own engine, 127.0.0.1:port (measured with 3.259.0).
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            here = _is_plugin(words) and (entry / "cwd").readlink() == project.resolve()
+        except OSError:  # it ended, or is somebody else's
+            continue
+        if here and not _below_cli(int(entry.name)):
+            found.append(int(entry.name))
+    return found
+
+
+def _is_plugin(words: list[str]) -> bool:
+    names = {word.rpartition("/")[2] for word in words[:4]}
+    ours = any(name.startswith(("pulumi-resource-", "pulumi-language-")) or name == "pulumi.dynamic" for name in names)
+    return ours and any(word.startswith("127.0.0.1:") for word in words)
+
+
+def _below_cli(pid: int) -> bool:
+    """Whether a living CLI is among a process's ancestors."""
+    while pid > 1:
+        if _alive(pid) and Path(f"/proc/{pid}/comm").read_text() == "pulumi\n":
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+def _end_all(living: Callable[[], list[int]]) -> list[int]:
+    """End the processes that ``living`` names, gently first; returns their ids. Raises CommandError when some do not end."""
+    first = members = living()
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in members:
             _signal(pid, number)
         limit = time.monotonic() + GENTLE_SECONDS
-        while (members := session_members(int(session), started) if members else []) and time.monotonic() < limit:
+        while (members := living() if members else []) and time.monotonic() < limit:
             time.sleep(0.05)
     if members:
         raise CommandError(f"processes of an earlier run do not end: {members}. End them, then run this again")
-    record.unlink()
+    return first
 
 
 def session_members(session: int, started: str) -> list[int]:
@@ -75,18 +125,22 @@ def start_time(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
-def release_lock(stack: Stack) -> None:
-    """Cancel the stack's locks when the processes that took them are dead; refuse while one lives."""
+def release_lock(stack: Stack) -> bool:
+    """Cancel the stack's locks when the processes that took them are dead; refuse while one lives. Whether there were any."""
     locks = stack.locks()
     for lock in locks:
         if lock.get("hostname") != socket.gethostname():
-            raise CommandError(f"stack {stack.name} is locked by process {lock.get('pid')} on {lock.get('hostname')}")
+            raise CommandError(
+                f"stack {stack.name} is locked by process {lock.get('pid')} on {lock.get('hostname')}. "
+                f"If nothing works on it there: `pulumi cancel {stack.name}`"
+            )
         if _alive(int(lock["pid"])):
             raise CommandError(
                 f"stack {stack.name} is being changed by process {lock['pid']} on this machine. Wait for it, or end it"
             )
     if locks:
         stack.run("cancel", "--yes")  # takes away all of them
+    return bool(locks)
 
 
 def unfinished(state: dict[str, Any]) -> list[str]:

@@ -88,6 +88,20 @@ def undrain(
     say(f"{node} is back ({reason})" if reason is not None else f"{node} was not drained by hand; nothing changed")
 
 
+@app.command()
+def repair(
+    stack: Annotated[str, typer.Option("--stack", "-s", help="The stack, as in Pulumi.<stack>.yaml.")],
+    cancelled: Annotated[
+        bool, typer.Option("--cancelled", help="`pulumi cancel` was run, and nobody works on the stack.")
+    ] = False,
+) -> None:
+    """After a `pulumi up` that was killed: clear what it left behind, so that the next one can go on."""
+    from proxmox_swarm.cli.repair import repair as run
+    from proxmox_swarm.cli.repair import stack_here
+
+    run(stack_here(stack, Path.cwd()), say, cancelled=cancelled)
+
+
 @app.command("known-hosts")
 def known_hosts(stack: StackOption = "lab") -> None:
     """Pin the nodes' host keys where ssh and docker look for them."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from proxmox_swarm.cli.errors import CommandError
 
@@ -84,12 +84,38 @@ class Stack:
         state: dict[str, Any] = exported.get("deployment") or {}
         return state
 
+    def backend(self) -> str:
+        """Where the state is, as a URL: said by the environment, else by Pulumi.yaml or the last login."""
+        if url := self.environment.get("PULUMI_BACKEND_URL"):
+            return url
+        done = subprocess.run(
+            ["pulumi", "whoami", "--json", "--non-interactive"],
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CommandError("it is not known where the state is: set PULUMI_BACKEND_URL, or log in", done.stderr)
+        return str(json.loads(done.stdout)["url"])
+
+    def state_folder(self) -> Path | None:
+        """The folder of a backend of files; None for any other backend."""
+        scheme, _, place = self.backend().partition("://")
+        if scheme != "file":
+            return None
+        place = place.partition("?")[0]
+        if place == "~" or place.startswith("~/"):
+            place = pwd.getpwuid(os.getuid()).pw_dir + place[1:]  # the account's, whatever HOME says
+        return self.project / place
+
     def locks(self) -> list[dict[str, Any]]:
         """Who holds the stack's lock in a backend of files: process id and host name of each."""
-        backend = self.environment.get("PULUMI_BACKEND_URL", "")
-        if not backend.startswith("file://"):
+        state = self.state_folder()
+        if state is None:
             return []
-        folder = Path(urlsplit(backend).path) / LOCKS / _project_name(self.project) / self.name
+        folder = state / LOCKS / _project_name(self.project) / self.name
         return [json.loads(file.read_text()) for file in folder.glob("*.json")] if folder.is_dir() else []
 
 
@@ -98,8 +124,3 @@ def _project_name(project: Path) -> str:
         if line.startswith("name:"):
             return line.split(":", 1)[1].strip()
     raise CommandError("Pulumi.yaml has no name", str(project))
-
-
-def environment() -> dict[str, str]:
-    """The environment for Pulumi: the caller's."""
-    return dict(os.environ)
