@@ -5,6 +5,7 @@ Only the standard library is used here, so that the tools can be had before anyt
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -55,8 +56,9 @@ class Toolchain:
         program = ProxmoxvePlugin().program
         target = (self.pulumi_home_plugins / program).resolve()
         wanted = pulumi_home / "plugins" / program
-        if wanted.resolve() == target:
-            return
+        with contextlib.suppress(OSError):  # not there, or going away at this very moment
+            if wanted.resolve(strict=True) == target:
+                return
         wanted.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=wanted.parent, prefix=".link-") as scratch:
             link = Path(scratch) / wanted.name
