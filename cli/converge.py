@@ -6,9 +6,11 @@ Runs where the nodes can be reached: for the lab, inside its network (``lab exec
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +23,10 @@ from proxmox_swarm.cli.known_hosts import write_known_hosts
 from proxmox_swarm.cli.progress import Progress, line
 from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.cli.stack_settings import read_settings
-from proxmox_swarm.cli.table import print_cluster
 from proxmox_swarm.settings.model import Settings
 
 POLL = 0.1
+TABLE = "proxmox_swarm.cli.table"
 MEMBER = "pulumi-python:dynamic/swarm:Member"
 
 
@@ -47,11 +49,13 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
             refresh(stack, state, settings, say)
             state = stack.deployment()
         progress = Progress(settings, say)
+        # What asks the engines afterwards takes half a second to load: there is time for it while Pulumi works.
+        threading.Thread(target=importlib.import_module, args=(TABLE,), daemon=True).start()
         _pulumi(stack, session, progress, first=_not_well(state))
         if not progress.changed:
             say(line("up", "no change", time.monotonic() - progress.started))
         write_known_hosts(stack)
-        print_cluster(stack, settings)
+        importlib.import_module(TABLE).print_cluster(stack, settings)
 
 
 @contextmanager

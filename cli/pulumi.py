@@ -14,6 +14,7 @@ from typing import Any
 
 from proxmox_swarm.cli.errors import CommandError
 
+STACKS = ".pulumi/stacks"
 LOCKS = ".pulumi/locks/organization"
 
 
@@ -40,6 +41,8 @@ class Stack:
 
     def exists(self) -> bool:
         """Whether the backend has this stack."""
+        if (state := self.state_folder()) is not None:
+            return (state / STACKS / _project_name(self.project) / f"{self.name}.json").exists()
         listed = subprocess.run(
             ["pulumi", "stack", "ls", "--json", "--non-interactive"],
             cwd=self.project,
