@@ -31,6 +31,7 @@ down: $(READY) ## Destroy the lab's stack and stop the lab (the lab only)
 	@$(SUDO) $(BIN)/proxmox-swarm down --stack $(STACK)
 
 test: $(READY) ## All tests: unit, contract, lab (real machines; needs root)
+	@$(SUDO) $(BIN)/proxmox-swarm prepare
 	@$(SUDO) $(BIN)/pytest
 
 lint: $(READY) ## ruff and mypy

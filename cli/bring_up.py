@@ -12,6 +12,14 @@ from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.lab import Lab, image, prerequisites
 
 
+def prepare(say: Callable[[str], None]) -> None:
+    """What the lab needs of this machine, built or installed where it is absent: packages, Pulumi, the machine image."""
+    if prerequisites.missing():
+        prerequisites.install(say)
+    toolchain.ensure(say)
+    image.ensure(say)
+
+
 def bring_up(stack: str, project: Path, say: Callable[[str], None]) -> None:
     """From a fresh Debian or Ubuntu machine to a running stack in the lab. Can be run again after a kill at any point."""
     if stack == "prod":
@@ -19,10 +27,7 @@ def bring_up(stack: str, project: Path, say: Callable[[str], None]) -> None:
             "`make up` brings stacks up in the lab. For production run `pulumi up -s prod`; docs/first-cluster-on-proxmox.md"
         )
     started = time.monotonic()
-    if prerequisites.missing():
-        prerequisites.install(say)
-    toolchain.ensure(say)
-    image.ensure(say)
+    prepare(say)
     lab = Lab()
     lab.up(say)
     code = subprocess.run(

@@ -31,6 +31,14 @@ def up(stack: StackOption = "lab") -> None:
 
 
 @app.command(hidden=True)
+def prepare() -> None:
+    """What the lab needs of this machine: packages, Pulumi with its plugins, the machine image."""
+    from proxmox_swarm.cli.bring_up import prepare as run
+
+    run(say)
+
+
+@app.command(hidden=True)
 def converge(stack: StackOption = "lab") -> None:
     """The part of ``up`` that runs where the nodes can be reached."""
     from proxmox_swarm.cli.converge import converge as run
