@@ -119,14 +119,27 @@ def known_hosts(stack: StackOption = "lab") -> None:
     say(str(write_known_hosts(Stack(stack, Path.cwd(), os.environ))))
 
 
+def _told_in_words() -> tuple[type[Exception], ...]:
+    """The errors whose text is made for people."""
+    from proxmox_swarm.host.errors import Failure
+    from proxmox_swarm.lab.control import ControlError, NotRunningError
+    from proxmox_swarm.lab.image import ImageError
+    from proxmox_swarm.lab.namespace import LabError
+    from proxmox_swarm.lab.prerequisites import PrerequisiteError
+    from proxmox_swarm.proxmox.client import ProxmoxError
+    from proxmox_swarm.toolchain import ToolchainError
+
+    lab = (LabError, ImageError, PrerequisiteError, NotRunningError, ControlError)
+    return (CommandError, ProxmoxError, Failure, ToolchainError, *lab)
+
+
 def main() -> None:
     """Run the command; failures are told in words, the traceback is behind PROXMOX_SWARM_DEBUG."""
-    from proxmox_swarm.host.errors import Failure
-    from proxmox_swarm.proxmox.client import ProxmoxError
-
     try:
         app()
-    except (CommandError, ProxmoxError, Failure) as error:
+    except Exception as error:
+        if not isinstance(error, _told_in_words()):
+            raise
         if os.environ.get("PROXMOX_SWARM_DEBUG"):
             raise
         typer.echo(f"error: {error}", err=True)

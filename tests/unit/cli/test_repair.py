@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,9 @@ def test_what_a_killed_run_left_working_in_the_project_is_ended(project: Path) -
     pid = pid_of(orphan)
     orphan.wait()
     assert leftovers.end_orphans(project) == [pid]
+    limit = time.monotonic() + 5  # a process that is ending has no command line any more, and is listed a moment longer
+    while lives(pid) and time.monotonic() < limit:
+        time.sleep(0.01)
     assert not lives(pid)
     assert leftovers.end_orphans(project) == []
 
