@@ -82,14 +82,18 @@ def drop_node(
 
 
 def drain(access: Access, engine: EngineApi, node: Json, where: Target, timeout: float) -> None:
-    """Drain a node and wait until its tasks have ended. Raises DrainTimeout naming those that have not."""
+    """Drain a node and wait until its tasks have ended, or the node is down. Raises DrainTimeout naming those left."""
     limit = Deadline.after(timeout, access.clock)
     nodes.update(engine, node["ID"], _availability("drain"), limit)
     left: list[Json] = []
 
     def empty() -> bool | None:
         left[:] = nodes.unfinished_tasks(engine, node["ID"], limit)
-        return None if left else True
+        if not left:
+            return True
+        # Nobody ends the tasks of a node that is down: their records stay "running" for a day.
+        current = nodes.get(engine, node["ID"], limit)
+        return True if current is None or nodes.state_of(current) == "down" else None
 
     if limit.poll(empty, 0.2) is None:
         services = sorted({f"{task.get('ServiceID', '?')} ({task['Status'].get('State')})" for task in left})
@@ -103,7 +107,7 @@ def drain(access: Access, engine: EngineApi, node: Json, where: Target, timeout:
 
 def _drain(access: Access, manager: Manager, node: Json, target: Target, timeout: float) -> None:
     current = nodes.get(manager.engine, node["ID"], Deadline.after(30, access.clock))
-    # Tasks of a node that is down are moved by the swarm itself; their records stay "running" for a day.
+    # Tasks of a node that is down are moved by the swarm itself.
     if current is None or not nodes.is_ready(current):
         return
     drain(access, manager.engine, current, target, timeout)

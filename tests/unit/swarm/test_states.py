@@ -281,6 +281,20 @@ def test_tasks_that_do_not_end_stop_a_removal_before_the_node_leaves(world: Worl
     assert world["d"].state == "inactive"
 
 
+def test_tasks_of_a_machine_that_died_a_moment_ago_are_not_waited_for(world: World) -> None:
+    """The swarm has it as ready for some more seconds, and its tasks as running for a day."""
+    swarm = world.build(["a"], ["d"])
+    node = world.node_of(world["d"])
+    node.tasks = [{"ID": "t1", "ServiceID": "web", "Status": {"State": "running"}, "ends": True}]
+    world["d"].on = False
+    begun = world.now
+    membership.remove(
+        MemberSpec(world.target("d"), "worker"), world.targets("a"), swarm.id, node.id, drain_timeout=600, access=world
+    )
+    assert node.id not in swarm.nodes
+    assert world.now - begun < 30
+
+
 def test_a_token_rotated_between_reading_and_using_it_is_read_again(world: World) -> None:
     swarm = world.build(["a"])
     engine = world.engine

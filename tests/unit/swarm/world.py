@@ -410,7 +410,7 @@ class FakeEngine:
                 self._may_demote(swarm, node)
             changed = spec["Role"] != node.spec["Role"]
             node.spec, node.version = copy.deepcopy(spec), node.version + 1
-            if spec["Availability"] == "drain":
+            if spec["Availability"] == "drain" and self.world.alive(swarm, node):
                 node.tasks = [
                     {**task, "Status": {"State": "shutdown"}} if task.get("ends") else task for task in node.tasks
                 ]
