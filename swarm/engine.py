@@ -192,7 +192,7 @@ class Engine:
                     came_back=f"no answer in {REQUEST_TIMEOUT} s",
                     do_now="Look at dockerd there.",
                 ) from error
-            except (requests.exceptions.ConnectionError, docker.errors.DockerException) as error:
+            except (requests.exceptions.RequestException, docker.errors.DockerException) as error:
                 # Where there is no way to the host there is none a moment later.
                 if not attempts_left or isinstance(self._why(), HostError):
                     raise self._broken(what, error) from error

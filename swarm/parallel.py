@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,26 +13,35 @@ R = TypeVar("R")
 
 
 def as_answered(ask: Callable[[T], R], items: Sequence[T], *, head_start: float = 0.0) -> Iterator[tuple[T, R]]:
-    """Pairs of item and answer in the order in which answers come. ``ask`` must not raise and must come to an end.
+    """Pairs of item and answer in the order in which answers come. ``ask`` must come to an end; what it raises is raised.
 
     With a ``head_start`` the first item is asked alone for so many seconds, which saves asking the others where it is
     likely to do.
     """
-    answers: queue.SimpleQueue[tuple[T, R]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[T, Future[R]]] = queue.SimpleQueue()
+
+    def answer(item: T) -> None:
+        result: Future[R] = Future()
+        try:
+            result.set_result(ask(item))
+        except BaseException as error:  # noqa: BLE001 - a thread that ends without an answer would be waited for forever
+            result.set_exception(error)
+        answers.put((item, result))
+
     waiting = list(items)
     missing = 0
     while waiting or missing:
         batch = waiting[:1] if head_start and len(waiting) == len(items) else waiting
         waiting = waiting[len(batch) :]
         for item in batch:
-            threading.Thread(target=lambda item=item: answers.put((item, ask(item))), daemon=True).start()
+            threading.Thread(target=answer, args=(item,), daemon=True).start()
         missing += len(batch)
         try:
-            answer = answers.get(timeout=head_start if waiting else None)
+            item, result = answers.get(timeout=head_start if waiting else None)
         except queue.Empty:
             continue
         missing -= 1
-        yield answer
+        yield item, result.result()
 
 
 def all_answers(ask: Callable[[T], R], items: Sequence[T]) -> list[R]:

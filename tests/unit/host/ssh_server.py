@@ -141,6 +141,8 @@ class FakeDocker:
         self.answers: dict[str, tuple[int, str]] = {}
         self.requests: list[tuple[str, str]] = []
         self.connections = 0
+        #: How many bytes of each answer are promised and never sent, as when dockerd dies at that moment.
+        self.missing = 0
         self.start()
 
     def start(self) -> None:
@@ -159,7 +161,8 @@ class FakeDocker:
                 fake.requests.append((f"{self.command} {self.path}", self.rfile.read(length).decode()))
                 status, text = fake.answers.get(f"{self.command} {self.path}", (404, '{"message": "page not found"}'))
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(text.encode())))
+                self.send_header("Content-Length", str(len(text.encode()) + fake.missing))
+                self.close_connection = bool(fake.missing)
                 self.end_headers()
                 self.wfile.write(text.encode())
 

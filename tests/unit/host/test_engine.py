@@ -80,6 +80,14 @@ def test_an_engine_that_is_down_says_what_the_host_said(engine: Engine, docker: 
         engine.info()
 
 
+def test_an_answer_that_breaks_off_is_an_engine_that_does_not_answer(engine: Engine, docker: FakeDocker) -> None:
+    docker.missing = 10
+    with pytest.raises(Unreachable, match=r"GET /info on n1 "):
+        engine.info()
+    docker.missing = 0
+    assert engine.info() == INFO
+
+
 def test_a_host_that_is_down_is_told_as_such_and_at_once(engine: Engine, server: Server) -> None:
     engine.info()
     server.stop()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from proxmox_swarm.host.deadline import Clock, Deadline
 from proxmox_swarm.swarm.errors import EngineError, LockBusy, SwarmError
 from proxmox_swarm.swarm.lock import cluster_lock, lock_folder
+from proxmox_swarm.swarm.parallel import as_answered
 from proxmox_swarm.swarm.ports import PortSpec, _in_words
 from proxmox_swarm.swarm.retry import Retry, classify, persist
 from proxmox_swarm.swarm.tokens import ca_digest36, join_token, redact
@@ -159,6 +160,15 @@ def test_polling_looks_once_more_after_the_deadline() -> None:
     assert Deadline.after(1, clock).poll(lambda: looks.append(now[0]), 0.4) is None
     assert looks == pytest.approx([0, 0.4, 0.8, 1.0])
     assert Deadline.after(0, clock).poll(lambda: "yes") == "yes"
+
+
+@pytest.mark.parametrize("head_start", [0.0, 5.0])
+def test_a_question_that_fails_is_not_waited_for_forever(head_start: float) -> None:
+    def ask(name: str) -> str:
+        raise LookupError(name)
+
+    with pytest.raises(LookupError, match="a"):
+        list(as_answered(ask, ["a"], head_start=head_start))
 
 
 def test_closed_ports_are_named_with_their_direction(world: World) -> None:
