@@ -43,6 +43,11 @@ def find(serial: str, timeout: float) -> Path:
 
 def format_if_blank(device: Path) -> bool:
     """ext4 on a disk that holds nothing at all. Anything that is not blank and not ext4 or xfs is refused."""
+    try:
+        with device.open("rb") as disk:
+            disk.read(1 << 20)
+    except OSError as error:  # blkid ends with 2 for a disk that it cannot read, too
+        raise SystemExit(f"{device} cannot be read ({error.strerror}): not touched") from None
     # -p looks at the disk itself, not at blkid's cache; 2 means that it found nothing.
     result = run("blkid", "-p", "-o", "export", str(device))
     if result.returncode == 2:

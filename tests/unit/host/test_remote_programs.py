@@ -245,6 +245,7 @@ def test_a_missing_disk_is_named_with_what_is_there(disk: Disk) -> None:
 
 def test_only_a_blank_disk_is_formatted(disk: Disk) -> None:
     device = disk.by_id / "x"
+    device.touch()
     assert data_disk.format_if_blank(device) is True and "mkfs.ext4" in disk.log
     for kind in ("ext4", "xfs"):
         disk.log.clear()
@@ -256,6 +257,12 @@ def test_only_a_blank_disk_is_formatted(disk: Disk) -> None:
         with pytest.raises(SystemExit, match="not touched"):
             data_disk.format_if_blank(device)
         assert disk.log == ["blkid"]
+
+
+def test_a_disk_that_cannot_be_read_is_not_taken_for_a_blank_one(disk: Disk) -> None:
+    with pytest.raises(SystemExit, match=r"cannot be read .*not touched"):
+        data_disk.format_if_blank(disk.by_id / "gone")
+    assert "mkfs.ext4" not in disk.log
 
 
 def test_a_mount_point_that_something_else_uses_is_left_alone(disk: Disk) -> None:
