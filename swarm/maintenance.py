@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,13 +91,21 @@ def _out(
         # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
         if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:
             drain(access, manager.engine, node, target, drain_timeout)
-        try:
-            action()
-        finally:
+
+        def restore() -> None:
             back = Deadline.after(back_timeout, access.clock)
             _await_back(access, managers, target, cluster_id, node["ID"], back)
             manager = find_manager(access, managers, cluster_id, back)
             nodes.update(manager.engine, node["ID"], _availability(before), back)
+
+        try:
+            action()
+        except Exception:
+            # Why it failed is the news; that the node is not back then follows from it.
+            with contextlib.suppress(Failure):
+                restore()
+            raise
+        restore()
 
 
 def _manager(access: Access, managers: Sequence[Target], target: Target, cluster_id: str, limit: Deadline) -> Manager:

@@ -83,6 +83,21 @@ def test_an_action_that_fails_leaves_the_node_as_it_was(world: World) -> None:
     assert world.node_of(world["d"]).spec["Availability"] == "active"
 
 
+def test_why_the_action_failed_is_told_although_the_node_does_not_come_back(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    node = world.node_of(world["d"])
+
+    def fails() -> None:
+        world["d"].on = False
+        raise RuntimeError("start failed: not enough memory")
+
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        maintenance.with_node_out(
+            MemberSpec(world.target("d"), "worker"), world.targets("a", "b", "c"), swarm.id, fails, access=world, **OUT
+        )
+    assert node.spec["Availability"] == "drain"
+
+
 def test_a_node_that_does_not_come_back_is_told_and_stays_drained(world: World) -> None:
     swarm = world.build(["a", "b", "c"], ["d"])
     node = world.node_of(world["d"])
