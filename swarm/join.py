@@ -224,8 +224,8 @@ def _request(engine: EngineApi, spec: MemberSpec, manager: Manager) -> Failure |
             if "valid join token" in error.message and not last_try:
                 continue  # rotated between reading and using it
             return None if classify(error) is Retry.JOINING or "already part of a swarm" in error.message else error
-        except HostError:
-            return None
+        except HostError as error:
+            return error
         return None
     return None
 
