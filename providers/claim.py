@@ -27,7 +27,7 @@ class ClaimProvider(Provider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Claim ids and addresses."""
-        return CreateResult(props["node"], _claim(props, secrets.token_hex(8)))
+        return CreateResult(props["node"], _claim(props, secrets.token_hex(8), held=[]))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """Say whose the ids are now: ``ours``, also while they are free, or who took them.
@@ -51,12 +51,13 @@ class ClaimProvider(Provider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Claim changed ids and addresses under the same claim."""
-        return UpdateResult(_claim(_news, _olds["claim"]))
+        return UpdateResult(_claim(_news, _olds["claim"], held=_olds["addresses"]))
 
 
-def _claim(props: Props, claim: str) -> dict[str, Any]:
+def _claim(props: Props, claim: str, *, held: list[str]) -> dict[str, Any]:
     marker = _marker(props, claim)
-    ownership.check_free(ownership.inventory(_client(props)), marker, plain(props["vm_ids"]), props["addresses"])
+    found = ownership.inventory(_client(props))
+    ownership.check_free(found, marker, plain(props["vm_ids"]), props["addresses"], held=held)
     return {**props, "claim": claim, "marker": str(marker), "owner": OURS}
 
 

@@ -84,9 +84,12 @@ def inventory(client: Client) -> Inventory:
         return read
 
 
-def check_free(found: Inventory, marker: Marker, vm_ids: Sequence[int], addresses: Sequence[str]) -> str:
+def check_free(
+    found: Inventory, marker: Marker, vm_ids: Sequence[int], addresses: Sequence[str], *, held: Sequence[str] = ()
+) -> str:
     """Make sure that ids and addresses are free or already ours, and say which.
 
+    ``held`` are addresses that the claim has already, on which our own machine may answer.
     Returns ``"free"`` or ``"ours"``. Raises TakenError naming who has the id or the address, and touches nothing.
     """
     owned = False
@@ -107,8 +110,7 @@ def check_free(found: Inventory, marker: Marker, vm_ids: Sequence[int], addresse
         other = found.marker(guest)
         if guest.vm_id not in vm_ids and (other is None or other.claim != marker.claim):
             raise TakenError(_taken(f"address {address}", marker, guest, other))
-    if not owned:
-        _refuse_answering(marker, silent)
+    _refuse_answering(marker, [address for address in silent if address not in held])
     return "ours" if owned else "free"
 
 

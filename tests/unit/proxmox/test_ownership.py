@@ -78,4 +78,11 @@ def test_an_address_that_answers_though_nobody_declares_it_is_refused(silence: s
 def test_our_running_machine_answers_and_that_is_no_reason_to_refuse_it(silence: set[str]) -> None:
     silence.add("192.168.4.30")
     found = inventory((4100, "docker-app-1", {"description": str(MINE)}))
-    assert check_free(found, MINE, [4100], ["192.168.4.30"]) == "ours"
+    assert check_free(found, MINE, [4100], ["192.168.4.30"], held=["192.168.4.30"]) == "ours"
+
+
+def test_a_new_address_for_our_machine_is_refused_where_a_stranger_answers(silence: set[str]) -> None:
+    silence |= {"192.168.4.30", "192.168.4.31"}
+    found = inventory((4100, "docker-app-1", {"description": str(MINE), "ipconfig0": "ip=192.168.4.30/24"}))
+    with pytest.raises(TakenError, match=r"192\.168\.4\.31.*answers on port 22"):
+        check_free(found, MINE, [4100], ["192.168.4.31"], held=["192.168.4.30"])
