@@ -21,7 +21,7 @@ class Provider(ResourceProvider):
     """Base of every dynamic provider here.
 
     Instances carry no state: they are pickled by reference, so that state holds the class's dotted path and nothing else,
-    and one instance serves four threads at once.
+    and one instance serves many threads at once.
     """
 
     serialize_as_secret_always = False

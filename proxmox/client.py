@@ -146,7 +146,7 @@ class Client:
     def _call(self, what: str, call: Any) -> Any:
         try:
             return call()
-        except (requests.RequestException, ResourceException) as error:
+        except (requests.RequestException, ResourceException, AuthenticationError) as error:
             raise ProxmoxError(f"could not {what} at {self.endpoint}: {_reason(error)}") from error
 
 

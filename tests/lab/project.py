@@ -108,7 +108,7 @@ class Project(Site):
         return {machine["name"]: machine["status"] for machine in self._lab.status()["machines"]}
 
     def power_on(self, vm_id: int) -> None:
-        """Start a machine by hand, as on Proxmox VE's own console,."""
+        """Start a machine by hand, as on Proxmox VE's own console."""
         machine = next(m for m in self._lab.status()["machines"] if m["vmid"] == vm_id)
         self.exec(
             "sh",
