@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STACK ?= lab
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,XDG_CACHE_HOME)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,XDG_CACHE_HOME,PROXMOX_SWARM_LAB,PROXMOX_SWARM_DEBUG)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help

@@ -173,7 +173,7 @@ def _run(action: Any) -> None:
 def main() -> None:
     """Run the command, as root: a lab is made of machines and networks. Without root, by sudo."""
     if os.geteuid() != 0 and not {"--help", "-h"} & set(sys.argv):
-        keep = "--preserve-env=PATH,XDG_CACHE_HOME,PROXMOX_SWARM_LAB"
+        keep = "--preserve-env=PATH,XDG_CACHE_HOME,PROXMOX_SWARM_LAB,PROXMOX_SWARM_DEBUG"
         command = ["sudo", keep, sys.executable, "-m", "proxmox_swarm.lab.cli", *sys.argv[1:]]
         try:
             os.execvp(command[0], command)  # noqa: S606 - no shell
