@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from proxmox_swarm.cli import leftovers
@@ -30,10 +28,3 @@ def destroy(stack: Stack, run: Path) -> None:
         )
         if done.returncode != 0:
             raise CommandError(f"pulumi destroy of stack {stack.name} failed")
-
-
-if __name__ == "__main__":
-    try:
-        destroy(Stack(sys.argv[1], Path.cwd(), os.environ), Path(os.environ["PROXMOX_SWARM_LAB"]) / "run")
-    except CommandError as error:
-        sys.exit(f"error: {error}")

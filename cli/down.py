@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def down(lab: Lab, stack: str, project: Path, say: Callable[[str], None]) -> Non
             f"machines of no stack are in the lab: {', '.join(strangers)}. Remove them first; "
             "`lab down --purge` ends the lab with all that is in it"
         )
-    command = [sys.executable, "-m", "proxmox_swarm.cli.destroy", STACK]
+    command = ["proxmox-swarm", "destroy", "--stack", STACK]
     if subprocess.run(lab.command(command), cwd=project, env=lab.environment(), check=False).returncode != 0:
         raise CommandError("the stack was not destroyed, so the lab is left running; see above")
     lab.down()

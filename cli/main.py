@@ -47,6 +47,15 @@ def converge(stack: StackOption = "lab") -> None:
     run(Stack(stack, Path.cwd(), os.environ), Path(os.environ["PROXMOX_SWARM_LAB"]) / "run", say)
 
 
+@app.command(hidden=True)
+def destroy(stack: StackOption = "lab") -> None:
+    """The part of ``down`` that runs where Proxmox VE can be reached."""
+    from proxmox_swarm.cli.destroy import destroy as run
+    from proxmox_swarm.cli.pulumi import Stack
+
+    run(Stack(stack, Path.cwd(), os.environ), Path(os.environ["PROXMOX_SWARM_LAB"]) / "run")
+
+
 @app.command()
 def down(stack: StackOption = "lab") -> None:
     """Destroy the lab's stack and stop the lab, leaving nothing."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,7 +63,7 @@ def test_the_labs_stack_is_destroyed_and_then_the_lab_stopped(tmp_path: Path, ru
     lab = Lab(tmp_path, (4100, "docker-app-1", "swarm-lab"), (4700, "docker-infra-1-data", "swarm-lab"))
     assert go(lab) == ["lab       down; nothing of it runs or is mounted"]
     ((words, options),) = run.calls
-    assert words == ["inside", sys.executable, "-m", "proxmox_swarm.cli.destroy", "lab"], "whichever stack is selected"
+    assert words == ["inside", "proxmox-swarm", "destroy", "--stack", "lab"], "whichever stack is selected"
     assert (options["cwd"], options["env"]) == (Path("/project"), {"LAB": "1"})
     assert lab.did == ["up", "down"]
 
