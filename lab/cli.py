@@ -35,7 +35,7 @@ def up() -> None:
 
     try:
         Lab().up(_say)
-    except (LabError, ImageError, PrerequisiteError, OSError) as error:
+    except (LabError, ImageError, PrerequisiteError, NotRunningError, ControlError, OSError) as error:
         raise _fail(error) from error
 
 
@@ -45,7 +45,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
     lab = Lab()
     try:
         found = lab.status()
-    except (NotRunningError, TimeoutError) as error:
+    except (NotRunningError, ControlError, TimeoutError) as error:
         raise _fail(error) from error
     if as_json:
         print(json.dumps(found, indent=2))
