@@ -36,16 +36,38 @@ class Slot:
         self.target = target
         self.jump = jump
         self.sessions = asyncio.Semaphore(MAX_SESSIONS)
-        self._opening = asyncio.Lock()
         self._connection: asyncssh.SSHClientConnection | None = None
+        self._opening: asyncio.Task[asyncssh.SSHClientConnection] | None = None
+        self._patience = 0.0
 
     async def get(self, timeout: float, tcp_timeout: float | None = None) -> tuple[asyncssh.SSHClientConnection, bool]:
-        """The connection, and whether it was open before."""
-        async with self._opening:
+        """The connection, and whether it was open before.
+
+        Those who ask while somebody is trying share that try and its end: else each of them would wait in turn for a
+        host that is off. Only one with more patience than the one who tried tries again.
+        """
+        patience = tcp_timeout or min(timeout, DIAL_TIMEOUT)
+        while True:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection, True
-            self._connection = await _open(self.target, self.jump, timeout, tcp_timeout or min(timeout, DIAL_TIMEOUT))
-            return self._connection, False
+            if self._opening is None:
+                self._patience = patience
+                self._opening = asyncio.create_task(self._open(timeout, patience))
+                # Nobody may be left to hear of its failure.
+                self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            shared = self._patience
+            try:
+                return await asyncio.shield(self._opening), False
+            except Unreachable:
+                if shared >= patience:
+                    raise
+
+    async def _open(self, timeout: float, patience: float) -> asyncssh.SSHClientConnection:
+        try:
+            self._connection = await _open(self.target, self.jump, timeout, patience)
+            return self._connection
+        finally:
+            self._opening = None
 
     def drop(self, connection: asyncssh.SSHClientConnection) -> None:
         """Forget a connection that turned out to be broken."""

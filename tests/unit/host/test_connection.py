@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ import asyncssh
 import pytest
 
 from proxmox_swarm.host import connection as connection_module
+from proxmox_swarm.host import pool
 from proxmox_swarm.host.connection import connect, wait_for_ssh
 from proxmox_swarm.host.errors import (
     AuthenticationFailed,
@@ -19,6 +22,8 @@ from proxmox_swarm.host.errors import (
     HostKeyMismatch,
     Unreachable,
 )
+from proxmox_swarm.host.loop import call
+from proxmox_swarm.host.target import Target
 from tests.unit.host.ssh_server import Server
 
 
@@ -103,6 +108,50 @@ def test_no_answer_is_unreachable_within_the_timeout(server: Server) -> None:
         connect(target, 5)
     assert time.monotonic() - start < 2
     server.start()
+
+
+def test_those_who_ask_at_the_same_time_share_one_try(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is off costs a refresh its patience once, not once for everybody who asks for it."""
+    tries: list[float] = []
+
+    async def dial(_target: Target, timeout: float) -> socket.socket:
+        tries.append(timeout)
+        await asyncio.sleep(min(timeout, 0.6))
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(pool, "_dial", dial)
+
+    def ask(_: int) -> str:
+        with pytest.raises(Unreachable) as refused:
+            connect(server.target(), 10)
+        return refused.value.came_back
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(8))) == {"no answer"}
+    assert time.monotonic() - start < 1.5
+    assert tries == [pool.DIAL_TIMEOUT]
+
+
+def test_a_short_try_does_not_speak_for_those_with_more_patience(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = pool._dial
+
+    async def slow(target: Target, timeout: float) -> socket.socket:
+        await asyncio.sleep(0.5)
+        if timeout < 1:
+            raise ConnectionError("no answer")
+        return await dial(target, timeout)
+
+    monkeypatch.setattr(pool, "_dial", slow)
+    with ThreadPoolExecutor(2) as threads:
+        short = threads.submit(lambda: call(pool.ensure(server.target(), 10, tcp_timeout=0.5)))
+        time.sleep(0.1)
+        patient = threads.submit(lambda: connect(server.target(), 10))
+        with pytest.raises(Unreachable):
+            short.result()
+        assert patient.result().run(["true"], timeout=10).code == 0
 
 
 def test_waiting_ends_as_soon_as_the_host_lets_us_in(server: Server) -> None:
