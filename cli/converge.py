@@ -21,7 +21,7 @@ from proxmox_swarm.cli import leftovers
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.known_hosts import write_known_hosts
 from proxmox_swarm.cli.progress import Progress, line
-from proxmox_swarm.cli.pulumi import Stack
+from proxmox_swarm.cli.pulumi import Stack, around_lost_endpoint
 from proxmox_swarm.cli.stack_settings import read_settings
 from proxmox_swarm.settings.model import Settings
 
@@ -83,7 +83,7 @@ def refresh(stack: Stack, state: dict[str, Any], settings: Settings, say: Callab
                 time.monotonic() - started,
             )
         )
-    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
+    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *around_lost_endpoint(state))
     say(line("refresh", f"{len(settings.nodes)} nodes compared with what is there", time.monotonic() - started))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from proxmox_swarm.cli import leftovers
 from proxmox_swarm.cli.converge import alone
 from proxmox_swarm.cli.errors import CommandError
-from proxmox_swarm.cli.pulumi import Stack
+from proxmox_swarm.cli.pulumi import Stack, around_lost_endpoint
 from proxmox_swarm.cli.stack_settings import read_settings
 
 
@@ -22,9 +22,8 @@ def destroy(stack: Stack, run: Path) -> None:
         state = stack.deployment()
         if leftovers.unfinished(state):
             leftovers.remove_half_made(state, read_settings(stack.project, stack.name))
-            stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
-        done = subprocess.run(
-            stack.command("destroy", "--yes", "--skip-preview"), cwd=stack.project, env=stack.environment, check=False
-        )
+            stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *around_lost_endpoint(state))
+        command = stack.command("destroy", "--yes", "--skip-preview", *around_lost_endpoint(state))
+        done = subprocess.run(command, cwd=stack.project, env=stack.environment, check=False)
         if done.returncode != 0:
             raise CommandError(f"pulumi destroy of stack {stack.name} failed")

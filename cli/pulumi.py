@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proxmox_swarm.cli.errors import CommandError
+from proxmox_swarm.proxmox.endpoint import answers
 
 STACKS = ".pulumi/stacks"
 LOCKS = ".pulumi/locks/organization"
@@ -120,6 +121,20 @@ class Stack:
             return []
         folder = state / LOCKS / _project_name(self.project) / self.name
         return [json.loads(file.read_text()) for file in folder.glob("*.json")] if folder.is_dir() else []
+
+
+def around_lost_endpoint(state: dict[str, Any]) -> list[str]:
+    """What makes ``refresh`` and ``destroy`` run the program, which takes another endpoint, where the recorded one is gone.
+
+    By themselves they use the provider as it was last recorded (measured), and with it the endpoint of that time.
+    """
+    resources: list[dict[str, Any]] = state.get("resources") or []
+    recorded = [
+        r.get("inputs", {}).get("endpoint")
+        for r in resources
+        if r["type"] == "pulumi:providers:proxmoxve" and r["custom"]
+    ]
+    return ["--run-program"] if any(endpoint and not answers(endpoint) for endpoint in recorded) else []
 
 
 def _project_name(project: Path) -> str:

@@ -15,7 +15,7 @@ from proxmox_swarm.host.connection import Connection
 from proxmox_swarm.host.errors import EngineConfigRefused
 from proxmox_swarm.host.script import run_script
 
-__all__ = ["HostSpec", "apply", "observe", "release", "wanted"]
+__all__ = ["HostSpec", "apply", "observe", "wanted"]
 
 #: Keys that dockerd takes over on SIGHUP (docs.docker.com, dockerd, "Configuration reload behavior").
 RELOADABLE = (
@@ -100,16 +100,6 @@ def apply(
         around_restart(restart)
         found = after or _change(conn, spec, may_restart=True)
     return _values(found, spec)
-
-
-def release(conn: Connection) -> None:
-    """Remove the files that are ours. dockerd keeps running as it is until its next start. Raises HostError."""
-    script = (
-        f"rm -f -- {files.APT} {files.WRAPPER} {files.DAEMON}; "
-        f"if [ -e {files.RESOLVED} ]; then rm -f -- {files.RESOLVED}; systemctl try-restart systemd-resolved; fi; "
-        f"if [ -e {files.RESOLV}.before-proxmox-swarm ]; then mv -f {files.RESOLV}.before-proxmox-swarm {files.RESOLV}; fi"
-    )
-    conn.check(["sh", "-c", script], sudo=True, timeout=60)
 
 
 def _change(conn: Connection, spec: HostSpec, *, may_restart: bool, first: bool = False) -> dict[str, Any]:

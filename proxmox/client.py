@@ -133,7 +133,13 @@ class Client:
         deadline = time.monotonic() + timeout
         section = self._api.nodes(guest.host).tasks(upid)
         while True:
-            status = self._call(f"follow the task '{action}' of {guest}", section.status.get)
+            try:
+                status = self._call(f"follow the task '{action}' of {guest}", section.status.get)
+            except ProxmoxError:  # the task goes on, whatever one answer was like
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(TASK_POLL)
+                continue
             if status["status"] != "running":
                 break
             if time.monotonic() > deadline:

@@ -11,11 +11,14 @@ TIMEOUT = 1.0
 
 def first_answering(endpoints: Sequence[str]) -> str:
     """The first endpoint whose port can be connected to; the first of all where none can, as in a preview without network."""
-    for endpoint in endpoints:
-        parts = urlsplit(endpoint)
-        try:
-            with socket.create_connection((parts.hostname, parts.port or 8006), TIMEOUT):
-                return endpoint
-        except OSError:
-            continue
-    return endpoints[0]
+    return next((endpoint for endpoint in endpoints if answers(endpoint)), endpoints[0])
+
+
+def answers(endpoint: str) -> bool:
+    """Whether the endpoint's port can be connected to."""
+    parts = urlsplit(endpoint)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 8006), TIMEOUT):
+            return True
+    except OSError:
+        return False

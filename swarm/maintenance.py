@@ -11,7 +11,7 @@ from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import EngineApi, Json
-from proxmox_swarm.swarm.errors import Failure, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.errors import DrainTimeout, Failure, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
@@ -90,7 +90,13 @@ def _out(
         before = nodes.availability_of(node)
         # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
         if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:
-            drain(access, manager.engine, node, target, drain_timeout)
+            try:
+                drain(access, manager.engine, node, target, drain_timeout)
+            except DrainTimeout:
+                # Nothing was done to the node, and "drained" must not be what the next run finds it to have been.
+                back = Deadline.after(back_timeout, access.clock)
+                nodes.update(manager.engine, node["ID"], _availability(before), back)
+                raise
 
         def restore() -> None:
             back = Deadline.after(back_timeout, access.clock)

@@ -101,7 +101,7 @@ def drain(access: Access, engine: EngineApi, node: Json, where: Target, timeout:
             f"draining for {timeout:.0f} s",
             where=str(where),
             came_back=f"{len(left)} tasks have not ended, of services {', '.join(services)}",
-            do_now="Raise the drain deadline, or look at `docker service ps` for them; the node stays drained.",
+            do_now="Raise the drain deadline, or look at `docker service ps` for them.",
         )
 
 

@@ -27,8 +27,11 @@ def site() -> Iterator[Site]:
     try:
         yield Site(folder)
     finally:
-        Lab(folder).down()
+        lab = Lab(folder)
+        violations = lab.stats()["violations"] if lab.running() else []
+        lab.down()
         shutil.rmtree(folder)
+    assert violations == []  # every answer of the lab's API was as the official schema has it
 
 
 @pytest.fixture(scope="module")

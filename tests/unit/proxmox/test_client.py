@@ -274,3 +274,24 @@ def test_claims_made_at_the_same_moment_share_one_reading(
     monkeypatch.setattr(ownership, "SNAPSHOT_SECONDS", 0.0)
     ownership.inventory(proxmox)
     assert count() == 2
+
+
+def test_a_task_is_followed_over_an_answer_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task goes on whatever one poll was like; only the deadline ends the wait."""
+    lost = ProxmoxError("timed out")
+    answers: list[object] = [lost, {"status": "running"}, lost, {"status": "stopped", "exitstatus": "OK"}, lost]
+
+    def call(*_: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(module, "TASK_POLL", 0.0)
+    client = object.__new__(Client)
+    client._api = Path(Api())  # type: ignore[assignment]
+    monkeypatch.setattr(client, "_call", call)
+    client._task(VM, "start", "UPID:1", 30)
+    with pytest.raises(ProxmoxError, match="timed out"):
+        client._task(VM, "start", "UPID:1", -1)
+    assert answers == []

@@ -118,3 +118,4 @@ def test_tasks_that_do_not_end_keep_the_action_from_running(world: World) -> Non
             world.target("d"), world.targets("a"), lambda: restart(world, "d", log), access=world, **OUT
         )
     assert not log
+    assert world.node_of(world["d"]).spec["Availability"] == "active", "nothing was done to it"
