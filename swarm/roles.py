@@ -113,7 +113,7 @@ def guard(all_nodes: Sequence[Json], node: Json, where: str, *, surely_dead: boo
             "taking a manager out",
             where=where,
             came_back=reason,
-            do_now=f"Bring {', '.join(others) or 'more managers'} back first: nothing was changed.",
+            do_now=f"Bring {', '.join(others) or 'more managers'} back or take what is dead out first: nothing was changed.",
         )
 
 

@@ -15,8 +15,9 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState, Verdict
 from proxmox_swarm.swarm.parallel import all_answers
 
-#: How long a refresh waits for a member whose heartbeats do not arrive; after an election that takes some seconds.
-SETTLE = 10.0
+#: How long a refresh waits for a member that runs but has sent the managers no heartbeat. After a change of leader it is
+#: unknown to them until its next one, and they give up on it after 27 to 33 s (swarmkit dispatcher).
+SETTLE = 35.0
 #: How long a refresh waits for an election to end before it calls the managers unreachable.
 PATIENCE = 5.0
 

@@ -102,7 +102,7 @@ def test_a_host_key_that_changed_on_the_machine_is_refused(swarm: Project) -> No
     finally:
         script = "cd /etc/ssh && mv -f kept/* . && rmdir kept && systemctl restart ssh"
         swarm.exec("ssh", *careless, f"ansible@{address}", "sudo", "-n", "sh", "-c", f"'{script}'")
-    swarm.make("up")
+    swarm.up("--refresh")
     assert _ids(swarm) == before
     assert_as_declared(swarm)
 
@@ -139,7 +139,7 @@ def test_each_closed_port_is_named_with_its_direction_before_a_join_that_would_h
             assert f"{port} {through} → {joiner}" in said, said
         assert f"{joiner} ({address})" in said or address in said, said
         assert swarm.engine(address)["LocalNodeState"] == "inactive"
-    swarm.make("up")
+    swarm.up("--refresh")
     assert_as_declared(swarm)
 
 
@@ -150,7 +150,7 @@ def test_a_manager_that_others_cannot_reach_does_not_join(swarm: Project) -> Non
         said = swarm.refused("--refresh")
         assert any(f"2377/tcp {name} → {joiner}: no answer" in said for name in MANAGERS[:2]), said
         assert swarm.engine(address)["LocalNodeState"] == "inactive"
-    swarm.make("up")
+    swarm.up("--refresh")
     assert_as_declared(swarm)
 
 
@@ -177,7 +177,7 @@ def test_members_of_another_swarm_are_refused_with_its_id_and_left_alone(swarm: 
     assert "docker-infra-3" in swarm.nodes()
 
     swarm.ssh(manager, "docker swarm leave --force")
-    swarm.make("up")
+    swarm.up("--refresh")
     assert_as_declared(swarm)
 
 
