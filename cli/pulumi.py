@@ -37,7 +37,7 @@ class Stack:
             self.command(*words), cwd=self.project, env=self.environment, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise CommandError(f"`pulumi {' '.join(words)}` failed on stack {self.name}", done.stderr + done.stdout)
+            raise CommandError(f"`pulumi {words[0]}` failed on stack {self.name}", _errors(done.stderr + done.stdout))
         return done.stdout
 
     def exists(self) -> bool:
@@ -121,6 +121,13 @@ class Stack:
             return []
         folder = state / LOCKS / _project_name(self.project) / self.name
         return [json.loads(file.read_text()) for file in folder.glob("*.json")] if folder.is_dir() else []
+
+
+def _errors(said: str) -> str:
+    """The lines of the CLI's output that say what went wrong, each once; all of it where none does, or on request."""
+    lines = [line.strip() for line in said.splitlines()]
+    errors = list(dict.fromkeys(line for line in lines if line.startswith(("error:", "* "))))
+    return said if os.environ.get("PROXMOX_SWARM_DEBUG") or not errors else "\n".join(errors)
 
 
 def around_lost_endpoint(state: dict[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from proxmox_swarm.lab import Lab
 from tests.lab.support import SEVEN, Site, assert_whole, stack_file
 
 
@@ -104,19 +103,6 @@ def test_a_node_drained_by_hand_stays_so_until_undrained(cluster: Site) -> None:
     cluster.exec("proxmox-swarm", "undrain", "docker-infra-3")
     spec = cluster.nodes()["docker-infra-3"]["Spec"]
     assert (spec["Availability"], spec["Labels"]) == ("active", {"storage": "ssd"})
-    cluster.make("up")
-    assert cluster.steps() == {}
-
-
-def test_with_the_first_proxmox_host_away_the_next_endpoint_is_used(cluster: Site) -> None:
-    faults = Lab(cluster.folder).faults
-    faults.add("api-down", host="pve01")
-    try:
-        shown = cluster.make("up").stdout
-        assert "docker-app-1" in shown
-        assert_whole(cluster)
-    finally:
-        faults.clear()
     cluster.make("up")
     assert cluster.steps() == {}
 

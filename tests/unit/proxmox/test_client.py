@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import datetime
+import http.server
+import pathlib
 import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from proxmoxer.core import AuthenticationError, ResourceException
 
 from proxmox_swarm.proxmox import client as module
@@ -131,16 +140,47 @@ def test_reasons_are_short(error: Exception, reason: str) -> None:
     assert module._reason(error).startswith(reason)
 
 
+class _Unauthorised(http.server.BaseHTTPRequestHandler):
+    """As the API answers who brings no credentials."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
-def listening() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+def https(tmp_path: pathlib.Path) -> Iterator[str]:
+    """An endpoint with a certificate that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pve")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "both.pem").write_bytes(certificate + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    with http.server.HTTPServer(("127.0.0.1", 0), _Unauthorised) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
-def test_the_provider_gets_the_first_endpoint_that_can_be_connected_to(listening: int) -> None:
-    there = f"https://127.0.0.1:{listening}"
-    assert first_answering(["https://127.0.0.1:1", there, "https://127.0.0.2:1"]) == there
-    assert first_answering(["https://127.0.0.1:1", "https://127.0.0.2:1"]) == "https://127.0.0.1:1"
+def test_the_first_endpoint_that_answers_is_taken(https: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # an open port and nobody behind it
+        dead = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        assert first_answering(["https://127.0.0.1:1", dead, https, "https://127.0.0.2:1"]) == https
+        assert first_answering([dead, "https://127.0.0.2:1"]) == dead
 
 
 # -- guests ------------------------------------------------------------------------------------------------------------
