@@ -80,7 +80,7 @@ def test_dead_machines_are_removed_too(swarm: Project) -> None:
 
 
 def test_a_removal_whose_command_line_was_killed_while_tasks_ended_is_completed(swarm: Project, tmp_path: Path) -> None:
-    swarm.ssh(LAST, "docker service update --quiet --detach --stop-grace-period 15s web")
+    swarm.ssh(LAST, "docker service update --quiet --detach --stop-grace-period 6s web")
     assert "docker-infra-3" in _running(swarm, 7).values()
     declare_only(swarm, "docker-app-2", "docker-infra-1")
 
