@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,18 @@ class Project(Site):
             f"https://192.168.2.11:8006/api2/json/nodes/{machine['host']}/qemu/{vm_id}/status/start",
         )
 
-    def add_image(self, address: str) -> None:
-        """Image ``sleeper`` on a node, out of the node's own files: there is no registry to pull from."""
-        self.ssh(
-            address,
+    def add_image(self) -> None:
+        """Image ``sleeper`` on every node, out of the node's own files: there is no registry to pull from."""
+        script = (
             "tar -C / -ch usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6"
-            ' | docker import --change \'CMD ["/usr/bin/sleep", "infinity"]\' - sleeper',
+            ' | docker import --change \'CMD ["/usr/bin/sleep", "infinity"]\' - sleeper'
         )
+        self.everywhere(lambda address: self.ssh(address, script))
+
+    def everywhere(self, action: Callable[[str], object]) -> None:
+        """Do something to each of the seven nodes, given its address, at the same time."""
+        with ThreadPoolExecutor(len(SEVEN)) as threads:
+            list(threads.map(action, ADDRESS.values()))
 
     def tasks(self, service: str, address: str) -> dict[str, str]:
         """The running tasks of a service: node by task id."""
