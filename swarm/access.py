@@ -11,9 +11,11 @@ from cryptography.x509.oid import NameOID
 
 from proxmox_swarm.host.connection import connect
 from proxmox_swarm.host.deadline import SYSTEM_CLOCK, Clock
+from proxmox_swarm.host.errors import Failure
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import engine, ports
 from proxmox_swarm.swarm.engine import EngineApi
+from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 
 CONNECT_TIMEOUT = 20.0
 
@@ -60,3 +62,11 @@ class SshAccess:
 
 
 SSH: Access = SshAccess()
+
+
+def place_of(access: Access, target: Target) -> LocalSwarm | None:
+    """What a host's engine says of its own place in a swarm; None when it does not answer."""
+    try:
+        return local_swarm(access.engine(target).info())
+    except Failure:
+        return None

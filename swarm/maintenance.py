@@ -9,10 +9,9 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
-from proxmox_swarm.swarm.access import SSH, Access
-from proxmox_swarm.swarm.engine import EngineApi, Json
+from proxmox_swarm.swarm.access import SSH, Access, place_of
+from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import DrainTimeout, Failure, QuorumAtRisk, SwarmError
-from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
@@ -52,7 +51,7 @@ def restart_engine(
     access: Access = SSH,
 ) -> None:
     """Run ``restart``, which restarts dockerd; with the node out of work if it is in a swarm. Raises as with_node_out."""
-    local = _ask(access, target)
+    local = place_of(access, target)
     if local is None or local.state == "inactive":
         restart()
         return
@@ -124,7 +123,7 @@ def _manager(access: Access, managers: Sequence[Target], target: Target, cluster
 
 
 def _own_node(access: Access, target: Target, everyone: Sequence[Json]) -> Json | None:
-    local = _ask(access, target)
+    local = place_of(access, target)
     if local is not None:
         return nodes.find(everyone, local.node_id)
     return next((node for node in everyone if nodes.address_of(node) == target.address), None)
@@ -134,7 +133,7 @@ def _await_back(
     access: Access, managers: Sequence[Target], target: Target, cluster_id: str, node_id: str, limit: Deadline
 ) -> None:
     def back() -> bool | None:
-        local = _ask(access, target)
+        local = place_of(access, target)
         if local is None or local.state != "active" or local.error:
             return None
         try:
@@ -153,14 +152,6 @@ def _await_back(
             came_back=f"not ready after {limit.seconds:.0f} s; it stays drained",
             do_now="Look at `systemctl status docker` there, then run again.",
         )
-
-
-def _ask(access: Access, target: Target) -> LocalSwarm | None:
-    engine: EngineApi = access.engine(target)
-    try:
-        return local_swarm(engine.info())
-    except Failure:
-        return None
 
 
 def _availability(value: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
-from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, Failure, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
@@ -41,7 +41,7 @@ def remove(
     Raises QuorumAtRisk, NoManager, DrainTimeout, RoleTimeout, EngineError, HostError, LockBusy.
     """
     target = spec.target
-    local = _ask(access, target)
+    local = place_of(access, target)
     known = [*managers, target]
     if _is_alone(access, target, local, node_id, cluster_id):
         _leave(access, target, node_id, force=True)
@@ -111,13 +111,6 @@ def _drain(access: Access, manager: Manager, node: Json, target: Target, timeout
     if current is None or not nodes.is_ready(current):
         return
     drain(access, manager.engine, current, target, timeout)
-
-
-def _ask(access: Access, target: Target) -> LocalSwarm | None:
-    try:
-        return local_swarm(access.engine(target).info())
-    except Failure:
-        return None
 
 
 def _is_this(local: LocalSwarm | None, node_id: str) -> bool:
