@@ -139,6 +139,24 @@ def fault_api_down(host: str) -> None:
     _run(lambda: _faults().add("api-down", host=host))
 
 
+@fault_app.command("host-down")
+def fault_host_down(host: str) -> None:
+    """A host loses its power, and its machines with it, until host-up or cleared."""
+    _run(lambda: _faults().add("host-down", host=host))
+
+
+@fault_app.command("host-lost")
+def fault_host_lost(host: str) -> None:
+    """A host is gone for good: no power, taken out of the Proxmox VE cluster, its machines and disks with it."""
+    _run(lambda: _faults().add("host-lost", host=host))
+
+
+@fault_app.command("host-up")
+def fault_host_up(host: str) -> None:
+    """A host has power again; one that was lost comes back empty."""
+    _run(lambda: _faults().host_up(host))
+
+
 @fault_app.command("crash")
 def fault_crash(vmid: int) -> None:
     """A machine loses its power."""

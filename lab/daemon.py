@@ -20,6 +20,7 @@ from typing import Any
 
 from proxmox_swarm.lab import control, image, machines
 from proxmox_swarm.lab.credentials import TOKEN_ID, Credentials
+from proxmox_swarm.lab.host_power import HostPower
 from proxmox_swarm.lab.hypervisor_ssh import HypervisorSsh
 from proxmox_swarm.lab.image_links import drop_unused, link_image, linked
 from proxmox_swarm.lab.network import DNS_SERVERS, HOSTS, REGISTRY, Network
@@ -31,9 +32,9 @@ from proxmox_swarm.lab.pve.power import Power
 from proxmox_swarm.lab.pve.record import Record
 from proxmox_swarm.lab.pve.schema import Schema
 from proxmox_swarm.lab.pve.seed import nics
-from proxmox_swarm.lab.pve.state import State, Vm
+from proxmox_swarm.lab.pve.state import State
 from proxmox_swarm.lab.pve.storages import Storages
-from proxmox_swarm.lab.pve.tasks import Task, Tasks
+from proxmox_swarm.lab.pve.tasks import Tasks
 from proxmox_swarm.lab.pve.vm_power import summary
 from proxmox_swarm.lab.services import Dns, ImageServer, Registry
 
@@ -77,12 +78,13 @@ class Daemon:
         self._ssh = HypervisorSsh(
             HOSTS, self._credentials.host_key, self._credentials.public_key, lambda h: storages.path(h, "local") / "snippets"
         )  # fmt: skip
+        self._hosts = HostPower(self._pve, self._ssh)
         self._control = control.Server(
             self._paths.control,
             {
                 "status": self._status, "stats": self._stats, "ready": self._wait_ready, "shutdown": self._shutdown,
                 "fault": self._add_fault, "clear": self._clear, "crash": self._crash, "link": self._link,
-                "image": self._offer_image,
+                "host-up": self._host_up, "image": self._offer_image,
             },
         )  # fmt: skip
 
@@ -102,7 +104,7 @@ class Daemon:
             raise
         self._ready.set()
         log.info("ready")
-        background = asyncio.gather(asyncio.to_thread(self._schema.load), self._start_onboot())
+        background = asyncio.gather(asyncio.to_thread(self._schema.load), self._hosts.boot())
         await self._end.wait()
         background.cancel()
         await self._stop()
@@ -116,20 +118,6 @@ class Daemon:
         await self._registry.start()
         await asyncio.gather(self._dns.start(), self._images.start(), self._api.start(tls), self._ssh.start())
         await self._registry.ready()
-
-    async def _start_onboot(self) -> None:
-        """As when a host boots: what has ``onboot`` is started."""
-        for vm in list(self._pve.state.vms.values()):
-            vm.config.pop("lock", None)  # of a task that died with the last daemon
-            if vm.config.get("onboot"):
-                await self._pve.tasks.start(vm.node, "qmstart", str(vm.vmid), "root@pam", self._starting(vm))
-
-    def _starting(self, vm: Vm) -> Any:
-        async def work(_: Task) -> None:
-            async with self._pve.power.lock(vm.vmid):
-                await self._pve.power.start(vm)
-
-        return work
 
     async def _stop(self) -> None:
         await self._api.close()
@@ -174,11 +162,23 @@ class Daemon:
         return {**self._pve.record.counts, "violations": self._pve.record.violations}
 
     async def _add_fault(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        self._pve.faults.add(Fault(**request))
+        fault = Fault(**request)
+        self._pve.faults.add(fault)
+        if act := {"host-down": self._hosts.down, "host-lost": self._hosts.lose}.get(fault.kind):
+            await act(fault.host)
         return self._pve.faults.rules()
 
+    async def _host_up(self, request: Mapping[str, Any]) -> str:
+        host = str(request["host"])
+        self._pve.faults.mend_host(host)
+        await self._hosts.up(host)
+        return "up"
+
     async def _clear(self, _: Mapping[str, Any]) -> str:
+        off = [host for host in HOSTS if self._pve.faults.is_off(host)]
         self._pve.faults.clear()
+        for host in off:
+            await self._hosts.up(host)
         for vm in self._pve.state.vms.values():
             if self._machines.running(vm.vmid):
                 for number in nics(vm.config):

@@ -86,12 +86,25 @@ class HypervisorSsh:
         self._host_key = host_key
         self._authorized = authorized
         self._snippets = snippets
-        self._servers: list[asyncssh.SSHAcceptor] = []
+        self._servers: dict[str, asyncssh.SSHAcceptor] = {}
+        self._port = PORT
 
     async def start(self, port: int = PORT) -> None:
         """Listen on every host's address."""
-        for host, address in self._addresses.items():
-            self._servers.append(await self._listen(host, address, port))
+        self._port = port
+        for host in self._addresses:
+            await self.open(host)
+
+    async def open(self, host: str) -> None:
+        """Listen on one host's address; harmless when it does."""
+        if host not in self._servers:
+            self._servers[host] = await self._listen(host, self._addresses[host], self._port)
+
+    async def shut(self, host: str) -> None:
+        """Stop listening on one host's address."""
+        if server := self._servers.pop(host, None):
+            server.close()
+            await server.wait_closed()
 
     async def _listen(self, host: str, address: str, port: int) -> asyncssh.SSHAcceptor:
         directory = self._snippets(host)
@@ -114,13 +127,11 @@ class HypervisorSsh:
 
     def ports(self) -> list[int]:
         """The ports it listens on, in the order of the hosts."""
-        return [server.get_port() for server in self._servers]
+        return [server.get_port() for server in self._servers.values()]
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
-        for server in self._servers:
-            server.close()
-        await asyncio.gather(*(server.wait_closed() for server in self._servers))
+        await asyncio.gather(*(self.shut(host) for host in list(self._servers)))
 
 
 async def _serve(session: asyncssh.SSHServerProcess[bytes], snippets: Path) -> None:

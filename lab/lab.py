@@ -34,9 +34,15 @@ class Faults:
     def add(self, kind: Kind, task: str = "*", host: str = "*", count: int = 1, **more: Any) -> None:
         """Put a rule in force: ``lock-timeout``, ``fail`` (``message``), ``slow`` (``seconds``) or ``api-down``.
 
+        Or what a ``host`` meets: ``host-down`` (no power), ``host-lost`` (nor a member of the Proxmox VE cluster any more).
+
         ``task`` is a task type of Proxmox VE (``qmcreate``, ``qmstart``, ``resize``, …); see ``lab.pve.faults``.
         """
-        self._client.ask("fault", kind=kind, task=task, host=host, count=count, **more)
+        self._client.ask("fault", kind=kind, task=task, host=host, count=count, timeout=60.0, **more)
+
+    def host_up(self, host: str) -> None:
+        """A host has power again and answers; its machines with ``onboot`` start. One that was lost comes back empty."""
+        self._client.ask("host-up", host=host, timeout=60.0)
 
     def crash(self, vmid: int) -> None:
         """A machine loses its power."""
@@ -51,8 +57,8 @@ class Faults:
         self._client.ask("link", vmid=vmid, nic=nic, up=True)
 
     def clear(self) -> None:
-        """All rules end, all cables are in. Crashed machines stay off."""
-        self._client.ask("clear")
+        """All rules end, hosts come back, all cables are in. Crashed machines stay off."""
+        self._client.ask("clear", timeout=60.0)
 
 
 class Lab:

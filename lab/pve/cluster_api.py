@@ -9,6 +9,7 @@ from proxmox_swarm.lab.pve.core import Call, Pve, route
 from proxmox_swarm.lab.pve.errors import parameter_error
 from proxmox_swarm.lab.pve.schema import RELEASE
 from proxmox_swarm.lab.pve.state import HOSTS
+from proxmox_swarm.lab.pve.storages import Definition
 from proxmox_swarm.lab.pve.vm_power import summary
 
 VERSION = {"version": f"{RELEASE}.1", "release": RELEASE, "repoid": "0b4a5e8c0de1ab00"}
@@ -51,27 +52,39 @@ async def resources(pve: Pve, call: Call) -> list[dict[str, Any]]:
             if host["type"] == "node":
                 host.pop("ssl_fingerprint", None)
     if wanted in (None, "storage"):
-        answer += [
-            {
-                "id": f"storage/{node}/{d.name}", "type": "storage", "storage": d.name, "node": node, "status": "available",
-                "plugintype": d.type, "content": ",".join(d.content), "shared": 0,
-                "maxdisk": (usage := pve.storages.usage(node, d.name))["total"], "disk": usage["used"],
-            }
-            for node in HOSTS
-            for d in pve.storages.on(node)
-        ]  # fmt: skip
+        answer += [_storage(pve, node, found) for node in nodes_api.members(pve) for found in pve.storages.on(node)]
     if wanted is None:
         answer += [{"id": f"/pool/{name}", "type": "pool", "pool": name} for name in pve.state.pools]
     return answer
 
 
+def _storage(pve: Pve, node: str, found: Definition) -> dict[str, Any]:
+    line = {
+        "id": f"storage/{node}/{found.name}", "type": "storage", "storage": found.name, "node": node, "status": "unknown",
+        "plugintype": found.type, "content": ",".join(found.content), "shared": 0,
+    }  # fmt: skip
+    if not pve.faults.is_off(node):
+        usage = pve.storages.usage(node, found.name)
+        line |= {"status": "available", "maxdisk": usage["total"], "disk": usage["used"]}
+    return line
+
+
 def vm_resource(pve: Pve, vmid: int) -> dict[str, Any]:
-    """The line of a VM in the list of resources."""
+    """The line of a VM in the list of resources.
+
+    What a host without power last said of its machines is forgotten after minutes, their names too; id, host and tags are
+    in the cluster's own configuration and stay (PVE::API2Tools, PVE::API2::Cluster).
+    """
     vm = pve.state.vms[vmid]
-    line = summary(pve, vm)
-    line["maxcpu"] = line.pop("cpus")
-    line.pop("pid", None)
-    line |= {"id": f"qemu/{vmid}", "type": "qemu", "node": vm.node, "template": line.get("template", 0)}
+    if pve.faults.is_off(vm.node):
+        line: dict[str, Any] = {"vmid": vmid, "status": "unknown"}
+        line |= {key: vm.config[key] for key in ("lock", "tags") if key in vm.config}
+    else:
+        line = summary(pve, vm)
+        line["maxcpu"] = line.pop("cpus")
+        line["template"] = line.get("template", 0)
+        line.pop("pid", None)
+    line |= {"id": f"qemu/{vmid}", "type": "qemu", "node": vm.node}
     if pool := pve.state.pool_of(vmid):
         line["pool"] = pool
     if managed := pve.state.ha_resources.get(f"vm:{vmid}"):
@@ -82,10 +95,11 @@ def vm_resource(pve: Pve, vmid: int) -> dict[str, Any]:
 @route("GET", "/cluster/status")
 async def status(pve: Pve, call: Call) -> list[dict[str, Any]]:
     """The cluster and its hosts."""
-    online = {node: int(not pve.faults.is_down(node)) for node in HOSTS}
-    quorate = int(sum(online.values()) * 2 > len(HOSTS))
+    members = nodes_api.members(pve)
+    online = {node: int(not pve.faults.is_off(node)) for node in members}
+    quorate = int(sum(online.values()) * 2 > len(members))
     cluster = {
-        "id": "cluster", "name": "lab", "type": "cluster", "nodes": len(HOSTS), "quorate": quorate, "version": len(HOSTS)
+        "id": "cluster", "name": "lab", "type": "cluster", "nodes": len(members), "quorate": quorate, "version": len(HOSTS)
     }  # fmt: skip
     nodes = [
         {
@@ -93,6 +107,7 @@ async def status(pve: Pve, call: Call) -> list[dict[str, Any]]:
             "online": online[node], "local": int(node == call.host), "level": "",
         }
         for number, node in enumerate(HOSTS, 1)
+        if node in members
     ]  # fmt: skip
     return [cluster, *nodes]
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Kind = Literal["lock-timeout", "fail", "slow", "api-down"]
+Kind = Literal["lock-timeout", "fail", "slow", "api-down", "host-down", "host-lost"]
 LOCK_TIMEOUT = "can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"
 
 #: Where Proxmox VE takes the VM's lock before it forks a worker, a lock timeout is the answer to the request itself.
@@ -18,7 +18,8 @@ class Fault:
     """A rule. ``task`` (a task type of Proxmox VE) and ``host`` may be ``*``.
 
     ``lock-timeout`` and ``fail``: the next ``count`` matching tasks fail, the latter with ``message``; ``slow``: they take
-    ``seconds`` longer; ``api-down``: the host's API answers nothing until the faults are cleared.
+    ``seconds`` longer; ``api-down``: the host's API answers nothing until the faults are cleared; ``host-down``: the host has
+    no power; ``host-lost``: it was taken out of the Proxmox VE cluster after that.
     """
 
     kind: Kind
@@ -56,8 +57,24 @@ class Faults:
         return [asdict(rule) for rule in self._rules]
 
     def is_down(self, host: str) -> bool:
-        """Whether the host's API is to be dead."""
-        return any(rule.matches(("api-down",), host, "*") for rule in self._rules)
+        """Whether the host's API is dead, with the host or alone."""
+        return any(rule.matches(("api-down", "host-down", "host-lost"), host, "*") for rule in self._rules)
+
+    def is_off(self, host: str) -> bool:
+        """Whether the host has no power."""
+        return any(rule.matches(("host-down", "host-lost"), host, "*") for rule in self._rules)
+
+    def is_lost(self, host: str) -> bool:
+        """Whether the host is no member of the Proxmox VE cluster any more."""
+        return any(rule.matches(("host-lost",), host, "*") for rule in self._rules)
+
+    def mend_host(self, host: str) -> None:
+        """Drop the rules that keep a host from answering."""
+        self._rules = [rule for rule in self._rules if not (rule.host == host and self._of_hosts(rule))]
+
+    @staticmethod
+    def _of_hosts(rule: Fault) -> bool:
+        return rule.kind in ("api-down", "host-down", "host-lost")
 
     def at_request(self, host: str, task: str, vmid: str) -> str | None:
         """The text to refuse the request with, if any."""

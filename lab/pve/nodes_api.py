@@ -26,16 +26,17 @@ def _memory() -> dict[str, int]:
     return {"total": total, "free": values["MemFree"], "available": available, "used": total - available}
 
 
+def members(pve: Pve) -> list[str]:
+    """The hosts that the Proxmox VE cluster counts as its own, with or without power."""
+    return [host for host in HOSTS if not pve.faults.is_lost(host)]
+
+
 def hosts(pve: Pve) -> list[dict[str, Any]]:
-    """One line a host, as lists show it."""
+    """One line a host, as lists show it. A dead API alone is not seen here: hosts hear of each other by corosync."""
     memory = _memory()
     answer: list[dict[str, Any]] = []
-    for node in HOSTS:
-        line: dict[str, Any] = {
-            "node": node,
-            "status": "offline" if pve.faults.is_down(node) else "online",
-            "level": "",
-        }
+    for node in members(pve):
+        line: dict[str, Any] = {"node": node, "status": "offline" if pve.faults.is_off(node) else "online", "level": ""}
         if line["status"] == "online":
             line |= {
                 "cpu": 0.0, "maxcpu": os.cpu_count() or 1, "mem": memory["used"], "maxmem": memory["total"],

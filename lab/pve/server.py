@@ -119,7 +119,7 @@ class Server:
         node = parameters.get("node")
         if node is None:
             return
-        if node not in HOSTS:
+        if node not in HOSTS or self._pve.faults.is_lost(node):
             raise PveError(
                 f"hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
             )

@@ -193,6 +193,14 @@ class Storages:
         self._remove(self.volume_path(volume))
         self.state.volumes.remove(volume)
 
+    def wipe(self, node: str) -> None:
+        """Destroy all that a host's storages hold."""
+        for volume in [v for v in self.state.volumes if v.node == node]:
+            self.free(volume)
+        for found in self.on(node):
+            for file in list(self.files(node, found.name)):
+                file.path.unlink()
+
     def of_vm(self, node: str, vmid: int) -> list[Volume]:
         """The volumes named after a VM: what Proxmox VE takes for its own, whoever refers to them."""
         return [v for v in self.state.volumes if v.node == node and v.vmid == vmid]

@@ -139,9 +139,9 @@ class Tasks:
         if job:
             job.cancel()
 
-    async def close(self) -> None:
-        """Interrupt all tasks and wait for them."""
-        jobs = [t.job for t in self._tasks.values() if t.job and not t.job.done()]
+    async def close(self, node: str | None = None) -> None:
+        """Interrupt all tasks, or those of one host, and wait for them."""
+        jobs = [t.job for t in self._tasks.values() if t.job and not t.job.done() and node in (None, t.node)]
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
+from proxmox_swarm.lab.host_power import HostPower
+from proxmox_swarm.lab.pve.faults import Fault
+from proxmox_swarm.lab.pve.state import HOSTS
 from tests.unit.lab_api.support import SECRET, Api, Cluster, vm_parameters
 
 TIMEOUT = "can't lock file '/var/lock/qemu-server/lock-{}.conf' - got timeout"
@@ -32,8 +37,6 @@ def test_tasks_go_on_by_themselves_and_keep_their_times(cluster: Cluster) -> Non
 
 
 def test_a_lock_timeout_at_create_is_an_answer_and_leaves_nothing(cluster: Cluster) -> None:
-    from proxmox_swarm.lab.pve.faults import Fault
-
     async def scenario(api: Api) -> None:
         api.pve.faults.add(Fault("lock-timeout", task="qmcreate", host="pve02"))
         assert (await api.call("POST", "nodes/pve01/qemu", vmid=101)).status == 200
@@ -46,8 +49,6 @@ def test_a_lock_timeout_at_create_is_an_answer_and_leaves_nothing(cluster: Clust
 
 
 def test_tasks_fail_and_slow_down_on_request(cluster: Cluster) -> None:
-    from proxmox_swarm.lab.pve.faults import Fault
-
     async def scenario(api: Api) -> None:
         await api.download()
         await api.create()
@@ -67,22 +68,116 @@ def test_tasks_fail_and_slow_down_on_request(cluster: Cluster) -> None:
     cluster.run(scenario)
 
 
-def test_a_host_that_is_down_answers_for_nothing(cluster: Cluster) -> None:
-    from proxmox_swarm.lab.pve.faults import Fault
-
+def test_a_host_whose_api_is_down_answers_for_nothing_and_is_online(cluster: Cluster) -> None:
     async def scenario(api: Api) -> None:
         api.pve.faults.add(Fault("api-down", host="pve02"))
         down = await api.call("GET", "nodes/pve02/status")
         assert (down.status, down.reason) == (595, "No route to host")
-        states = {n["node"]: n["status"] for n in await api.get("nodes")}
-        assert states == {"pve01": "online", "pve02": "offline", "pve03": "online"}
-        assert [n.get("online") for n in await api.get("cluster/status")] == [None, 1, 0, 1]
+        assert await _hosts(api) == {"pve01": "online", "pve02": "online", "pve03": "online"}
         api.pve.faults.clear()
         assert (await api.call("GET", "nodes/pve02/status")).status == 200
         unknown = await api.call("GET", "nodes/pve09/status")
         assert unknown.reason.startswith("hostname lookup 'pve09' failed")
 
     cluster.run(scenario)
+
+
+class Ssh:
+    """The hosts' SSH servers, as far as their power goes."""
+
+    def __init__(self) -> None:
+        self.listening = set(HOSTS)
+
+    async def open(self, host: str) -> None:
+        self.listening.add(host)
+
+    async def shut(self, host: str) -> None:
+        self.listening.discard(host)
+
+
+def test_a_host_without_power_is_offline_and_its_machines_come_back_with_it(cluster: Cluster) -> None:
+    async def scenario(api: Api) -> None:
+        ssh = Ssh()
+        power = HostPower(api.pve, ssh)  # type: ignore[arg-type]
+        await _two_machines(api)
+        assert await api.create(4102, "pve02", onboot=0) == "OK"
+
+        api.pve.faults.add(Fault("host-down", host="pve02"))
+        await power.down("pve02")
+
+        assert (await api.call("GET", "nodes/pve02/qemu/4101/config")).status == 595
+        assert await _hosts(api) == {"pve01": "online", "pve02": "offline", "pve03": "online"}
+        assert [n.get("online") for n in await api.get("cluster/status")] == [None, 1, 0, 1]
+        listed = {line["vmid"]: line for line in await api.get("cluster/resources", type="vm")}
+        assert listed[4101] == {
+            "id": "qemu/4101", "type": "qemu", "vmid": 4101, "node": "pve02", "status": "unknown", "tags": "swarm-lab"
+        }  # fmt: skip
+        assert listed[4100]["status"] == "running"
+        storages = await api.get("cluster/resources", type="storage")
+        assert {s["node"] for s in storages if s["status"] == "unknown"} == {"pve02"}
+        assert (sorted(api.machines.specs), ssh.listening) == ([4100], {"pve01", "pve03"})
+        there = await api.call("POST", "nodes/pve03/qemu", **vm_parameters(4101))
+        assert there.reason == "unable to create VM 4101 - VM 4101 already exists on node 'pve02'"
+
+        api.pve.faults.mend_host("pve02")
+        await power.up("pve02")
+        assert await _hosts(api) == {"pve01": "online", "pve02": "online", "pve03": "online"}
+        assert (sorted(api.machines.specs), ssh.listening) == ([4100, 4101], set(HOSTS))
+
+    cluster.run(scenario)
+
+
+def test_tasks_of_a_host_end_with_its_power(cluster: Cluster) -> None:
+    async def scenario(api: Api) -> None:
+        await _two_machines(api)
+        api.pve.faults.add(Fault("slow", task="qmstart", host="pve02", seconds=60))
+        upid = (await api.call("POST", "nodes/pve02/qemu/4101/status/start")).data
+        api.pve.faults.add(Fault("host-down", host="pve02"))
+        await HostPower(api.pve, Ssh()).down("pve02")  # type: ignore[arg-type]
+        assert api.pve.tasks.get(upid).exit_status == "interrupted by signal"
+
+    cluster.run(scenario)
+
+
+def test_a_host_that_is_lost_is_out_of_the_cluster_with_all_it_had(cluster: Cluster) -> None:
+    async def scenario(api: Api) -> None:
+        power = HostPower(api.pve, Ssh())  # type: ignore[arg-type]
+        await _two_machines(api)
+        api.pve.faults.add(Fault("host-lost", host="pve02"))
+        await power.lose("pve02")
+
+        assert await _hosts(api) == {"pve01": "online", "pve03": "online"}
+        assert [entry["name"] for entry in await api.get("cluster/status")] == ["lab", "pve01", "pve03"]
+        assert [line["vmid"] for line in await api.get("cluster/resources", type="vm")] == [4100]
+        assert (await api.call("GET", "nodes/pve02/status")).reason.startswith("hostname lookup 'pve02' failed")
+        await api.download("pve03")
+        assert await api.create(4101, "pve03") == "OK"
+
+        api.pve.faults.mend_host("pve02")
+        await power.up("pve02")
+        assert await api.get("nodes/pve02/qemu") == []
+        assert await api.get("nodes/pve02/storage/local/content") == []
+
+    cluster.run(scenario)
+
+
+def test_only_hosts_there_are_lose_their_power(cluster: Cluster) -> None:
+    async def scenario(api: Api) -> None:
+        with pytest.raises(ValueError, match="no host 'pve09'"):
+            await HostPower(api.pve, Ssh()).down("pve09")  # type: ignore[arg-type]
+
+    cluster.run(scenario)
+
+
+async def _hosts(api: Api) -> dict[str, str]:
+    return {n["node"]: n["status"] for n in await api.get("nodes")}
+
+
+async def _two_machines(api: Api) -> None:
+    for vmid, node in ((4100, "pve01"), (4101, "pve02")):
+        await api.download(node)
+        assert await api.create(vmid, node) == "OK"
+        assert await api.task("POST", f"nodes/{node}/qemu/{vmid}/status/start") == "OK"
 
 
 def test_who_may_ask(cluster: Cluster) -> None:
