@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
 
+from proxmox_swarm.providers import plan_words
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
 from proxmox_swarm.providers.lazy import Lazy
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
@@ -50,6 +51,13 @@ class MemberProvider(Provider):
 
     watched = ("role", "availability", "labels", "verdict", "machine", "hardware", "managers")
     replacing = ("machine",)
+
+    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        """As every provider's, and in words what it means for the node: preview shows them."""
+        found = super().diff(_id, _olds, _news)
+        if found.changes and (words := plan_words.of_member(_olds, _news)):
+            say(_news["node"], words)
+        return found
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Join with a token fetched at this moment, or adopt a node that is in this swarm already."""

@@ -28,7 +28,7 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from proxmox_swarm.swarm.ports import MANAGEMENT, PortSpec
 from proxmox_swarm.swarm.removal import drop_node
-from proxmox_swarm.swarm.retry import Retry, classify
+from proxmox_swarm.swarm.retry import Retry, classify, persist
 from proxmox_swarm.swarm.roles import await_manager, demote, promote
 from proxmox_swarm.swarm.tokens import join_token
 
@@ -265,10 +265,13 @@ def _converge(
     """A member is brought to what is declared."""
     limit = Deadline.after(role_timeout, access.clock)
     known = [*managers, spec.target]
-    if former_id and former_id != local.node_id:
-        ghost = nodes.get(manager.engine, former_id, limit)
-        if ghost is not None:
-            drop_node(access, known, ghost, cluster_id, role_timeout, surely_dead=True)
+    everyone = persist(manager.engine.nodes, limit)
+    former = nodes.find(everyone, former_id) if former_id != local.node_id else None
+    ghosts = {ghost["ID"]: ghost for ghost in nodes.ghosts(everyone, local.node_id, spec.target.address)}
+    if former is not None:
+        ghosts[former["ID"]] = former
+    for ghost in ghosts.values():
+        drop_node(access, known, ghost, cluster_id, role_timeout, surely_dead=True)
     if spec.role == "manager" and nodes.role_of(node) != "manager":
         promote(access, manager, spec.target, local.node_id, cluster_id, role_timeout)
     elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
@@ -38,6 +38,22 @@ def address_of(node: Json) -> str:
     """A node's address: a manager's raft address where it has one, else what the last heartbeat came from."""
     raft = (node.get("ManagerStatus") or {}).get("Addr")
     return host_of(raft) if raft else str((node.get("Status") or {}).get("Addr") or "")
+
+
+def ghosts(everyone: Sequence[Json], node_id: str, address: str) -> list[Json]:
+    """What earlier machines left behind at the address of node ``node_id``, whose engine is the one that answers there.
+
+    A manager's ghost passes for reachable, because the new machine answers for it (moby#34722). A worker's goes down after a
+    while; as long as it counts as ready, one of another host name may be somebody else behind address translation.
+    """
+    own = find(everyone, node_id)
+    return [
+        node
+        for node in everyone
+        if node["ID"] != node_id
+        and address_of(node) == address
+        and (in_raft(node) or not is_ready(node) or (own is not None and hostname_of(own) == hostname_of(node)))
+    ]
 
 
 def hostname_of(node: Json) -> str:

@@ -14,6 +14,7 @@ from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState, Verdict
 from proxmox_swarm.swarm.parallel import all_answers
+from proxmox_swarm.swarm.retry import persist
 
 #: How long a refresh waits for a member that runs but has sent the managers no heartbeat. After a change of leader it is
 #: unknown to them until its next one, and they give up on it after 27 to 33 s (swarmkit dispatcher).
@@ -65,9 +66,13 @@ def _look(
             return error
 
     own, manager = all_answers(ask, ["own", "manager"])  # type: ignore[assignment]
-    node, problem = _node(manager, own, node_id, access)
-    verdict, detail = _judge(access, spec, cluster_id, node_id, own, manager, node, problem, last)
-    engine_id = own.engine_id if isinstance(own, LocalSwarm) else (last.engine_id if last else "")
+    everyone, problem = _everyone(manager, access)
+    node = _node(everyone, own, node_id)
+    verdict, detail = _judge(access, spec, cluster_id, node_id, own, node, everyone, problem, last)
+    # What tells a rebuilt machine from one that left is the engine that was there when it was a member: it is kept.
+    engine_id = (
+        own.engine_id if isinstance(own, LocalSwarm) and verdict != "rebuilt" else (last.engine_id if last else "")
+    )
     if node is None:
         kept = last or MemberState(verdict, detail, node_id, spec.role, spec.availability, dict(spec.labels))
         return MemberState(verdict, detail, node_id, kept.role, kept.availability, dict(kept.labels), engine_id)
@@ -75,22 +80,20 @@ def _look(
     return MemberState(verdict, detail, node["ID"], nodes.role_of(node), availability, labels, engine_id)
 
 
-def _node(
-    manager: Manager | Failure, own: LocalSwarm | Failure, node_id: str, access: Access
-) -> tuple[Json | None, Failure | None]:
-    """The member's object, by the id its engine has now, else by the id recorded; or why it could not be asked for."""
+def _everyone(manager: Manager | Failure, access: Access) -> tuple[list[Json], Failure | None]:
+    """All nodes as a manager lists them, or why it could not be asked."""
     if isinstance(manager, Failure):
-        return None, manager
-    limit = Deadline.after(PATIENCE, access.clock)
+        return [], manager
     try:
-        current = own.node_id if isinstance(own, LocalSwarm) and own.state != "inactive" else ""
-        for key in dict.fromkeys(filter(None, (current, node_id))):
-            node = nodes.get(manager.engine, key, limit)
-            if node is not None:
-                return node, None
+        return persist(manager.engine.nodes, Deadline.after(PATIENCE, access.clock)), None
     except Failure as error:
-        return None, error
-    return None, None
+        return [], error
+
+
+def _node(everyone: Sequence[Json], own: LocalSwarm | Failure, node_id: str) -> Json | None:
+    """The member's object, by the id its engine has now, else by the id recorded."""
+    current = own.node_id if isinstance(own, LocalSwarm) and own.state != "inactive" else ""
+    return nodes.find(everyone, current) or nodes.find(everyone, node_id)
 
 
 def _judge(
@@ -99,8 +102,8 @@ def _judge(
     cluster_id: str,
     node_id: str,
     own: LocalSwarm | Failure,
-    manager: Manager | Failure,
     node: Json | None,
+    everyone: Sequence[Json],
     problem: Failure | None,
     last: MemberState | None,
 ) -> tuple[Verdict, str]:
@@ -111,7 +114,7 @@ def _judge(
         return "unreachable", (own.came_back.partition("\n")[0] or own.what) + heard
     if own.state == "inactive":
         if last is not None and last.engine_id and own.engine_id != last.engine_id:
-            return "rebuilt", "another machine answers here, in no swarm"
+            return "rebuilt", "another machine answers at its address, in no swarm"
         return "left", "its engine is in no swarm"
     if own.state == "locked":
         return "locked", "its swarm state waits for the unlock key"
@@ -120,7 +123,7 @@ def _judge(
             return "pending", own.error or "its engine is trying to reach the managers"
         if own.state == "error":
             return "error", own.error or "its engine gives no reason"
-        return _compare(spec, node_id, node)
+        return _compare(spec, node_id, node, nodes.ghosts(everyone, own.node_id, spec.target.address))
     try:
         theirs = own.cluster_id or access.cluster_on_disk(spec.target, own.root)
     except Failure as error:
@@ -132,7 +135,7 @@ def _judge(
     return "removed", f"the swarm has no node {own.node_id}, which its engine takes itself for"
 
 
-def _compare(spec: MemberSpec, node_id: str, node: Json) -> tuple[Verdict, str]:
+def _compare(spec: MemberSpec, node_id: str, node: Json, ghosts: Sequence[Json]) -> tuple[Verdict, str]:
     if not nodes.is_ready(node):
         return (
             "not_ready",
@@ -143,6 +146,8 @@ def _compare(spec: MemberSpec, node_id: str, node: Json) -> tuple[Verdict, str]:
     found = []
     if node_id and node["ID"] != node_id:
         found.append(f"its node id is {node['ID']}, recorded was {node_id}")
+    if ghosts:
+        found.append(f"an earlier machine's node is left behind: {', '.join(ghost['ID'] for ghost in ghosts)}")
     if nodes.role_of(node) != spec.role:
         found.append(f"role {nodes.role_of(node)}, declared {spec.role}")
     availability, labels = hand_drain.seen(spec, node)

@@ -14,6 +14,11 @@ from tests.lab.support import SEVEN, assert_whole
 LABELS = {name: {"storage": "ssd"} if "infra" in name else {} for name in SEVEN} | {
     "swarmpit-mgmt": {"portainer.data": "true"}
 }
+#: What a machine that was made anew behind our back looks like to the swarm: the same address, an engine never seen before.
+EMPTY_ENGINE = (
+    "systemctl stop docker.socket docker && find /var/lib/docker -mindepth 1 -maxdepth 1 -exec rm -rf {} +"
+    " && rm -f /etc/docker/key.json && systemctl start docker"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +126,32 @@ def test_a_member_that_left_and_one_that_was_removed_are_told_apart_and_repaired
     assert_as_declared(swarm)
     changed = {name for name, node_id in _ids(swarm).items() if node_id != ids[name]}
     assert changed == {"docker-infra-1", "docker-app-3", "docker-infra-2"}
+
+
+def test_rebuilt_machines_are_told_and_repaired_and_no_ghost_stays(swarm: Project) -> None:
+    """A worker and a manager that came back empty, and a worker that somebody joined again by hand."""
+    ids = _ids(swarm)
+    rebuilt, joined, manager = "docker-infra-1", "docker-infra-2", "docker-app-2"
+    for name in (rebuilt, joined, manager):
+        swarm.ssh(ADDRESS[name], EMPTY_ENGINE)
+    token = swarm.ssh(ADDRESS["docker-app-1"], "docker swarm join-token -q worker").strip()
+    swarm.ssh(ADDRESS[joined], f"docker swarm join --token {token} {ADDRESS['docker-app-1']}:2377")
+
+    expected = {rebuilt: "rebuilt", joined: "drifted", manager: "rebuilt"}
+    for _ in range(2):  # a second look says the same
+        swarm.refresh()
+        assert swarm.verdicts() == expected
+    shown = swarm.pulumi("preview", "--stack", "lab").stdout
+    assert f"{rebuilt}: rebuilt (another machine answers at its address, in no swarm): joins" in shown
+    assert f"{joined}: drifted (an earlier machine's node is left behind: {ids[joined]}" in shown
+    assert swarm.steps() == {f"Member {name}": "update" for name in expected}
+
+    swarm.up("--refresh")
+
+    listed = swarm.ssh(ADDRESS["docker-app-1"], "docker node ls -q").split()
+    assert len(listed) == len(SEVEN) and not {ids[name] for name in expected} & set(listed)
+    assert_as_declared(swarm)
+    assert swarm.steps() == {}
 
 
 def test_each_closed_port_is_named_with_its_direction_before_a_join_that_would_hang(swarm: Project) -> None:

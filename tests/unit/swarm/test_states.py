@@ -375,3 +375,36 @@ def test_a_host_that_is_cut_off_from_us_but_alive_is_not_removed(world: World) -
             access=world,
         )
     assert node_id in swarm.nodes
+
+
+@pytest.mark.parametrize("wait", [1, 60])  # while the ghost still passes for ready, and when it is down
+def test_a_machine_rebuilt_and_joined_by_hand_leaves_a_ghost_that_is_told_until_it_is_gone(wait: float) -> None:
+    world = World(["a", "b", "c", "d"])
+    swarm = world.build(["a", "b", "c"], ["d"])
+    former = world["d"].certificate[1]
+    world.rebuild("d")
+    world.engine(world.target("d")).swarm_join(
+        {"AdvertiseAddr": "10.0.0.4:2377", "RemoteAddrs": ["10.0.0.1:2377"], "JoinToken": swarm.token("worker")}
+    )
+    world.pass_time(wait)
+    spec = MemberSpec(world.target("d"), "worker")
+    managers = world.targets("a", "b", "c")
+    last = MemberState("ok", "", former, "worker", "active", {}, "engine-before")
+    for _ in range(2):  # a second look finds no less than the first
+        last = membership.observe(spec, managers, swarm.id, last.node_id, last=last, access=world)
+        assert last.verdict == "drifted"
+        assert former in last.detail
+    membership.converge(spec, managers, swarm.id, last, join_timeout=120, role_timeout=120, access=world)
+    assert set(swarm.nodes) == {m.certificate[1] for m in world.machines.values()}
+    assert membership.observe(spec, managers, swarm.id, last.node_id, last=last, access=world).verdict == "ok"
+
+
+def test_a_rebuilt_machine_is_still_one_at_the_second_look() -> None:
+    world = World(["a", "b"])
+    swarm = world.build(["a"], ["b"])
+    spec = MemberSpec(world.target("b"), "worker")
+    last = membership.observe(spec, world.targets("a"), swarm.id, world["b"].certificate[1], access=world)
+    world.rebuild("b")
+    for _ in range(2):
+        last = membership.observe(spec, world.targets("a"), swarm.id, last.node_id, last=last, access=world)
+        assert last.verdict == "rebuilt"
