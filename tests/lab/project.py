@@ -36,10 +36,25 @@ class Project(Site):
 
     def exec(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """A command inside the lab's network, without the ``lab`` command in front: this is asked for hundreds of times."""
+        return self.run(*self._lab.command(argv), check=check, timeout=timeout, environment=self._environment())
+
+    def _environment(self) -> dict[str, str]:
         if self._inside is None:
             told = super().exec("env", "-0").stdout
             self._inside = dict(entry.split("=", 1) for entry in told.split("\0") if entry)
-        return self.run(*self._lab.command(argv), check=check, timeout=timeout, environment=self._inside)
+        return self._inside
+
+    def open(self, *argv: str) -> subprocess.Popen[str]:
+        """A command inside the lab's network that goes on meanwhile; what it writes is read as it comes."""
+        return subprocess.Popen(
+            self._lab.command(argv),
+            cwd=self.project,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def state(self, stack: str = "lab") -> dict[str, Any]:
         """The stack's state as it is in its file."""
