@@ -27,7 +27,7 @@ ASKED_EVERY = 0.5
 FRESH = 2.0
 #: Its own connection to each machine, given up soon when the machine is gone.
 SSH = (
-    "ssh", "-o", "ConnectTimeout=2", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR",
+    "ssh", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR",
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ class QuorumWatch:
 
     def _await_all(self) -> None:
         """Return when all have answered, so that nothing begins unseen; managers that are away may stay so."""
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 30
         while {a.manager for a in tuple(self._answers)} != set(self._managers) and time.monotonic() < limit:
             time.sleep(0.05)
 
