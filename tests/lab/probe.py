@@ -24,6 +24,7 @@ PORT = 7007
 DISKS = ("docker-infra-1", "docker-infra-2", "docker-infra-3")
 FOLDER = "/var/lib/data/probe"
 WRITTEN_EVERY = 0.2
+PATIENCE = 90
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,20 @@ class Probe:
     def _start_client(self) -> None:
         addresses = [f"{node}={ADDRESS[node]}" for node in self._disks]
         command = (sys.executable, "-S", "-u", str(HERE / "probe_client.py"), str(PORT), str(WRITTEN_EVERY), *addresses)
-        begun = len(self._writes)
         self._client = Stream(lambda: self._swarm.open(*command, str(self._next())), self._take, pause=0.1)
-        limit = time.monotonic() + 90
+        self.await_all()
+        self._begun = time.time()
+
+    def await_all(self) -> None:
+        """Return once every replica has acknowledged a write from now on."""
+        begun = len(self._writes)
+        limit = time.monotonic() + PATIENCE
         while {write.node for write in list(self._writes)[begun:]} != set(self._disks):
             if time.monotonic() > limit:
                 self.stop()
                 tasks = self._swarm.ssh(ADDRESS[MANAGERS[0]], f"docker service ps --no-trunc {SERVICE}", check=False)
                 raise AssertionError(f"not every replica of the probe answers:\n{tasks}")
             time.sleep(0.1)
-        self._begun = time.time()
 
     def _next(self) -> int:
         return self._writes[-1].number + 1 if self._writes else 1
@@ -110,11 +115,12 @@ class Probe:
 
     def lost(self) -> list[Write]:
         """Acknowledged writes that are not on the disk of the node that acknowledged them. Every node must be there."""
+        acknowledged = self.acknowledged()  # before the disks are read: the client goes on
         on_disk = {
             node: {int(line) for line in self._swarm.ssh(ADDRESS[node], f"cat {FOLDER}/writes").split()}
             for node in self._disks
         }
-        return [write for write in self.acknowledged() if write.number not in on_disk[write.node]]
+        return [write for write in acknowledged if write.number not in on_disk[write.node]]
 
     def gaps(self, since: float = 0.0, until: float | None = None) -> float:
         """The longest time, in seconds, in which no replica acknowledged a write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,20 @@ class Project(Site):
 
     def forget_swarm(self) -> None:
         """Take the swarm and its members out of state, as ``pulumi state delete`` does one by one."""
+        self._forget(lambda kind, _: kind in OF_THE_SWARM)
 
+    def forget(self, kind: str, names: Iterable[str]) -> None:
+        """Take resources of one type out of state."""
+        listed = set(names)
+        self._forget(lambda found, name: found == kind and name in listed)
+
+    def _forget(self, wanted: Callable[[str, str], bool]) -> None:
         def change(deployment: dict[str, Any]) -> None:
-            gone = {r["urn"] for r in deployment["resources"] if r["type"].rpartition(":")[2] in OF_THE_SWARM}
+            gone = {
+                r["urn"]
+                for r in deployment["resources"]
+                if wanted(r["type"].rpartition(":")[2], r["urn"].rpartition("::")[2])
+            }
             kept = [r for r in deployment["resources"] if r["urn"] not in gone]
             for resource in kept:
                 resource["dependencies"] = [urn for urn in resource.get("dependencies", []) if urn not in gone]
@@ -141,10 +152,10 @@ class Project(Site):
         )
         self.everywhere(lambda address: self.ssh(address, script))
 
-    def everywhere(self, action: Callable[[str], object]) -> None:
-        """Do something to each of the seven nodes, given its address, at the same time."""
+    def everywhere(self, action: Callable[[str], object], addresses: Iterable[str] = ADDRESS.values()) -> None:
+        """Do something to each of the seven nodes, or of others, given its address, at the same time."""
         with ThreadPoolExecutor(len(SEVEN)) as threads:
-            list(threads.map(action, ADDRESS.values()))
+            list(threads.map(action, addresses))
 
     def tasks(self, service: str, address: str) -> dict[str, str]:
         """The running tasks of a service: node by task id."""
