@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -81,6 +82,40 @@ def preview(context: typer.Context, stack: StackOption = "lab") -> None:
 
 
 @app.command()
+def status(
+    stack: StackOption = "lab",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON; docs/operations.md lists its keys.")] = False,
+) -> None:
+    """What the swarm is like, and what to do next. Exit status: 0 whole, 1 degraded, 2 no quorum, 3 could not look."""
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.status import BLIND, print_status
+
+    try:
+        enter_lab(stack)
+        code = print_status(stack, Path.cwd(), as_json=as_json)
+    except CommandError as error:
+        if as_json:
+            say(json.dumps({"verdict": "unknown", "exit": BLIND, "summary": str(error)}, indent=2))
+        typer.echo(f"error: {error}", err=True)
+        code = BLIND
+    sys.exit(code)
+
+
+@app.command()
+def connect(
+    node: Annotated[str, typer.Argument(help="The node's name.")],
+    command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell without it.")] = None,
+    stack: StackOption = "lab",
+) -> None:
+    """Log in to a node by its name, with its pinned host key: connect NODE [-- CMD ARGUMENTS]."""
+    from proxmox_swarm.cli.connect import connect as run
+    from proxmox_swarm.cli.inside import enter_lab
+
+    enter_lab(stack)
+    run(stack, Path.cwd(), node, command or [])
+
+
+@app.command()
 def drain(
     node: Annotated[str, typer.Argument(help="The node's name.")],
     reason: Annotated[str, typer.Option(help="Why; kept in the swarm and shown until `undrain`.")],
@@ -88,7 +123,9 @@ def drain(
 ) -> None:
     """Move a node's tasks away and keep it so: `up` leaves it drained until `undrain`."""
     from proxmox_swarm.cli.hand_drain import drain as run
+    from proxmox_swarm.cli.inside import enter_lab
 
+    enter_lab(stack)
     run(stack, Path.cwd(), node, reason)
     say(f"{node} is drained: {reason}. Later: proxmox-swarm undrain {node}")
 
@@ -100,7 +137,9 @@ def undrain(
 ) -> None:
     """End a drain by hand: the node gets its declared availability again."""
     from proxmox_swarm.cli.hand_drain import undrain as run
+    from proxmox_swarm.cli.inside import enter_lab
 
+    enter_lab(stack)
     reason = run(stack, Path.cwd(), node)
     say(f"{node} is back ({reason})" if reason is not None else f"{node} was not drained by hand; nothing changed")
 

@@ -1,67 +1,77 @@
-"""The table of nodes that ``up`` ends with, as the engines themselves see them."""
+"""How nodes are printed: one table, after ``up`` as in ``status``."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.pulumi import Stack
-from proxmox_swarm.host.connection import Target
-from proxmox_swarm.host.errors import Failure
+from proxmox_swarm.cli.stack_nodes import of_outputs
 from proxmox_swarm.settings.model import Settings
-from proxmox_swarm.swarm import hand_drain, inventory
+from proxmox_swarm.swarm import hand_drain
+from proxmox_swarm.swarm.look import look
+from proxmox_swarm.swarm.status import GIB, NodeStatus, Status
 
 #: Where nobody looks at a screen, lines are as long as they are.
 UNBOUNDED = 1000
+WORDS = {"whole": "WHOLE", "degraded": "DEGRADED", "no-quorum": "NO QUORUM"}
 
 
 def print_cluster(stack: Stack, settings: Settings) -> None:
-    """Ask a manager for the nodes, print them in declared order, then one line of verdict."""
+    """Ask a manager for the nodes, print them in declared order, then one line of verdict. Raises CommandError."""
     outputs = stack.outputs()
-    targets = node_targets(settings, outputs)
-    managers = [targets[node.name] for node in settings.managers]
-    try:
-        found = inventory.read_inventory(managers, outputs["clusterId"])
-    except Failure as error:
-        raise CommandError("the nodes could not be listed after `up`", str(error)) from None
-    seen = {entry.address: entry for entry in found.nodes}
+    nodes = of_outputs(settings, outputs)
+    found = look(nodes.declared, nodes.cluster_id, hosts=False)
+    if found.quorum is None:
+        raise CommandError("the nodes could not be listed after `up`", found.why)
+    out = console()
+    out.print(nodes_table(found.nodes))
+    out.print(verdict_line(found))
+    out.print("next: proxmox-swarm status | lab exec -- docker node ls | make preview | make down")
+    out.print(f"from any machine that reaches the nodes: {outputs['dockerContext']}")
+
+
+def console() -> Console:
+    """Where people read; lines are not broken for a program that does."""
+    made = Console(highlight=False, soft_wrap=True, markup=False)
+    if not made.is_terminal:
+        made.width = UNBOUNDED
+    return made
+
+
+def verdict_line(status: Status) -> str:
+    """The verdict with its reasons in numbers."""
+    return f"{WORDS[status.verdict]}  swarm {status.cluster_id[:4]}: {status.summary}"
+
+
+def nodes_table(nodes: Sequence[NodeStatus], *, hosts: bool = False) -> Table:
+    """The nodes as they are; with what their ``hosts`` told of themselves, if they were asked."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("NODE", "ADDRESS", "HOST", "ROLE", "STATE", "LABELS"):
+    columns = ["NODE", "ADDRESS", "HOST", "ROLE", "STATE", *(["CERT", "FREE"] if hosts else []), "LABELS"]
+    for column in columns:
         table.add_column(column, no_wrap=column != "LABELS", overflow="fold")
-    for node in settings.nodes.values():
-        entry = seen.get(node.address)
-        table.add_row(node.name, node.address, node.host, node.role, *(_told(entry) if entry else ("missing", "")))
-    for entry in found.undeclared(node.address for node in settings.nodes.values()):
-        state, labels = _told(entry)
-        table.add_row(entry.hostname, entry.address, "?", entry.role, f"{state}, not declared", labels)
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = UNBOUNDED
-    console.print(table)
-    console.print(
-        f"swarm {found.cluster_id[:4]}  {found.quorum}      next: lab exec -- docker node ls | make preview | make down"
-    )
-    console.print(f"from any machine that reaches the nodes: {outputs['dockerContext']}")
+    for node in nodes:
+        labels = " ".join(f"{key}={value}" for key, value in sorted(node.labels.items()) if key != hand_drain.LABEL)
+        host = node.declared.host if node.declared is not None else "?"
+        told = [_certificate(node), _room(node)] if hosts else []
+        table.add_row(node.name, node.address, host, node.role, node.state, *told, labels)
+    return table
 
 
-def _told(entry: inventory.NodeEntry) -> tuple[str, str]:
-    """State and labels of a node in words."""
-    labels = dict(entry.labels)
-    reason = labels.pop(hand_drain.LABEL, None)
-    words = [entry.state, entry.availability if entry.availability != "active" else ""]
-    words.append("leader" if entry.leader else entry.reachability)
-    words.append("" if reason is None else f"by hand: {reason}")
-    return " ".join(filter(None, words)), " ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+def _certificate(node: NodeStatus) -> str:
+    """The time a certificate has left."""
+    if node.certificate is None:
+        return "?"
+    return f"{node.certificate.left / 86400:.0f} d" if not node.certificate.expired else "EXPIRED"
 
 
-def node_targets(settings: Settings, outputs: dict[str, Any]) -> dict[str, Target]:
-    """Each declared node's SSH address with the host key in the stack's outputs."""
-    keys = outputs["sshHostKeys"]
-    return {
-        node.name: Target(node.name, node.address, settings.access.user, keys[node.name])
-        for node in settings.nodes.values()
-        if node.name in keys
-    }
+def _room(node: NodeStatus) -> str:
+    """The disk with the least room."""
+    disks = [disk for disk in node.disks if disk.mounted and disk.size]
+    if not disks:
+        return "?"
+    least = min(disks, key=lambda disk: disk.free / disk.size)
+    return f"{least.free / GIB:.0f} GiB ({100 * least.free / least.size:.0f} %) {least.path}"

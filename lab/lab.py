@@ -141,6 +141,10 @@ class Lab:
             return False
         return True
 
+    def entered(self) -> bool:
+        """Whether this process runs in the lab's network. Raises ``NotRunningError``."""
+        return namespace.entered(self.paths)
+
     def status(self) -> dict[str, Any]:
         """Hosts, machines, faults and counters. Raises ``NotRunningError``."""
         answer: dict[str, Any] = self._client.ask("status")

@@ -147,3 +147,9 @@ def inside(paths: Paths, command: Sequence[str]) -> list[str]:
         "nsenter", f"--net=/proc/{pid}/ns/net", "unshare", "--mount", "--",
         "sh", "-c", _WITH_NAMES, "sh", str(paths.resolv_conf), str(paths.nsswitch), *command,
     ]  # fmt: skip
+
+
+def entered(paths: Paths) -> bool:
+    """Whether this process is in the lab's network. Raises ``NotRunningError``."""
+    theirs, ours = Path(f"/proc/{Client(paths.control).pid()}/ns/net"), Path("/proc/self/ns/net")
+    return theirs.stat().st_ino == ours.stat().st_ino

@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 from proxmox_swarm.host.connection import connect
 from proxmox_swarm.host.deadline import SYSTEM_CLOCK, Clock
 from proxmox_swarm.host.errors import Failure
+from proxmox_swarm.host.facts import HostFacts, read_facts
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import engine, ports
 from proxmox_swarm.swarm.engine import EngineApi
@@ -32,6 +33,9 @@ class Access(Protocol):
 
     def cluster_on_disk(self, target: Target, root: str) -> str:
         """The id of the swarm that the host's node certificate is for; "" without one. Raises HostError."""
+
+    def host_facts(self, target: Target, mounts: Sequence[str]) -> HostFacts:
+        """Room on the host's disks and its node certificate, whether dockerd runs or not. Raises HostError."""
 
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
         """Each port that does not get through, in words. Raises HostError."""
@@ -55,6 +59,11 @@ class SshAccess:
             return ""
         names = x509.load_pem_x509_certificate(data).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
         return str(names[0].value) if names else ""
+
+    def host_facts(self, target: Target, mounts: Sequence[str]) -> HostFacts:
+        """See :func:`proxmox_swarm.host.facts.read_facts`."""
+        with connect(target, CONNECT_TIMEOUT) as connection:
+            return read_facts(connection, mounts, timeout=CONNECT_TIMEOUT)
 
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
         """See :func:`proxmox_swarm.swarm.ports.closed`."""

@@ -86,7 +86,16 @@ class EngineApi(Protocol):
         """``DELETE /nodes/{id}``."""
 
     def tasks(self, filters: Mapping[str, list[str]]) -> list[Json]:
-        """``GET /tasks``."""
+        """``GET /tasks``; all of them without a filter."""
+
+    def services(self) -> list[Json]:
+        """``GET /services``."""
+
+    def service(self, service_id: str) -> Json:
+        """``GET /services/{id}``."""
+
+    def service_update(self, service_id: str, version: int, spec: Json) -> None:
+        """``POST /services/{id}/update`` with the whole spec; its registry credentials stay as they are."""
 
 
 class Engine:
@@ -147,6 +156,16 @@ class Engine:
 
     def tasks(self, filters: Mapping[str, list[str]]) -> list[Json]:  # noqa: D102
         return list(self._request("GET", "/tasks", query={"filters": json.dumps(dict(filters))}).json())
+
+    def services(self) -> list[Json]:  # noqa: D102
+        return list(self._request("GET", "/services").json())
+
+    def service(self, service_id: str) -> Json:  # noqa: D102
+        return self._json("GET", f"/services/{service_id}")
+
+    def service_update(self, service_id: str, version: int, spec: Json) -> None:  # noqa: D102
+        query = {"version": str(version), "registryAuthFrom": "spec"}
+        self._request("POST", f"/services/{service_id}/update", query=query, body=spec)
 
     def _open_tunnel(self) -> Tunnel:
         with self._lock:

@@ -9,6 +9,7 @@ from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.managers import find_manager
 from proxmox_swarm.swarm.quorum import Quorum
 from proxmox_swarm.swarm.retry import persist
@@ -51,7 +52,11 @@ def read_inventory(
     """The nodes, sorted by host name, from any manager that answers. Raises NoManager, EngineError."""
     limit = Deadline.after(patience, access.clock)
     manager = find_manager(access, managers, cluster_id, limit)
-    found = persist(manager.engine.nodes, limit)
+    return inventory_of(cluster_id, persist(manager.engine.nodes, limit))
+
+
+def inventory_of(cluster_id: str, found: Sequence[Json]) -> Inventory:
+    """The same from ``GET /nodes``."""
     entries = [
         NodeEntry(
             node_id=node["ID"],

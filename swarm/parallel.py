@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def _outcome(ask: Callable[[T], R], item: T) -> Future[R]:
+    result: Future[R] = Future()
+    try:
+        result.set_result(ask(item))
+    except BaseException as error:  # noqa: BLE001 - a thread that ends without an answer would be waited for forever
+        result.set_exception(error)
+    return result
 
 
 def as_answered(ask: Callable[[T], R], items: Sequence[T], *, head_start: float = 0.0) -> Iterator[tuple[T, R]]:
@@ -21,12 +31,7 @@ def as_answered(ask: Callable[[T], R], items: Sequence[T], *, head_start: float 
     answers: queue.SimpleQueue[tuple[T, Future[R]]] = queue.SimpleQueue()
 
     def answer(item: T) -> None:
-        result: Future[R] = Future()
-        try:
-            result.set_result(ask(item))
-        except BaseException as error:  # noqa: BLE001 - a thread that ends without an answer would be waited for forever
-            result.set_exception(error)
-        answers.put((item, result))
+        answers.put((item, _outcome(ask, item)))
 
     waiting = list(items)
     missing = 0
@@ -42,6 +47,29 @@ def as_answered(ask: Callable[[T], R], items: Sequence[T], *, head_start: float 
             continue
         missing -= 1
         yield item, result.result()
+
+
+def answers_within(ask: Callable[[T], R], items: Sequence[T], seconds: float) -> list[R | None]:
+    """The answers, in the order of the items; None for those that had not come after so many seconds in all.
+
+    What ``ask`` raises is raised.
+    """
+    answers: queue.SimpleQueue[tuple[int, Future[R]]] = queue.SimpleQueue()
+
+    def answer(index: int, item: T) -> None:
+        answers.put((index, _outcome(ask, item)))
+
+    for index, item in enumerate(items):
+        threading.Thread(target=answer, args=(index, item), daemon=True).start()
+    found: list[R | None] = [None] * len(items)
+    end = time.monotonic() + seconds
+    for _ in items:
+        try:
+            index, result = answers.get(timeout=max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            break
+        found[index] = result.result()
+    return found
 
 
 def all_answers(ask: Callable[[T], R], items: Sequence[T]) -> list[R]:

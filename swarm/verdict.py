@@ -123,7 +123,7 @@ def _judge(
             return "pending", own.error or "its engine is trying to reach the managers"
         if own.state == "error":
             return "error", own.error or "its engine gives no reason"
-        return _compare(spec, node_id, node, nodes.ghosts(everyone, own.node_id, spec.target.address))
+        return compare(spec, node_id, node, nodes.ghosts(everyone, own.node_id, spec.target.address))
     try:
         theirs = own.cluster_id or access.cluster_on_disk(spec.target, own.root)
     except Failure as error:
@@ -135,7 +135,8 @@ def _judge(
     return "removed", f"the swarm has no node {own.node_id}, which its engine takes itself for"
 
 
-def _compare(spec: MemberSpec, node_id: str, node: Json, ghosts: Sequence[Json]) -> tuple[Verdict, str]:
+def compare(spec: MemberSpec, node_id: str, node: Json, ghosts: Sequence[Json]) -> tuple[Verdict, str]:
+    """The verdict on a member whose engine takes itself for ``node``: ok, drifted or not_ready."""
     if not nodes.is_ready(node):
         return (
             "not_ready",

@@ -15,11 +15,14 @@ from typing import Any
 
 from proxmox_swarm.host.deadline import Clock
 from proxmox_swarm.host.errors import Unreachable
+from proxmox_swarm.host.facts import Disk, HostFacts
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm.errors import EngineError
 from proxmox_swarm.swarm.ports import PortSpec
 from proxmox_swarm.swarm.quorum import majority
+from proxmox_swarm.swarm.status import GIB
 from proxmox_swarm.swarm.tokens import ca_digest36
+from tests.unit.swarm.world_services import ServicesOfEngine, ServicesOfWorld, node_certificate
 
 DOWN_AFTER = 15.0
 ROLE_DELAY = 0.4
@@ -65,6 +68,9 @@ class Swarm:
     spec: dict[str, Any] = field(default_factory=dict)
     version: int = 5
     pool: list[str] = field(default_factory=list)
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unplaced: list[dict[str, Any]] = field(default_factory=list)  # tasks that no node was found for
+    rotating: bool = False
 
     def token(self, role: str) -> str:
         return f"SWMTKN-1-{ca_digest36(self.pem)}-{self.secrets[role]}"
@@ -79,9 +85,13 @@ class Machine:
     on: bool = True
     state: str = "inactive"
     certificate: tuple[str, str, str] | None = None
+    engine_up: bool = True
+    disks: tuple[Disk, ...] = (Disk("/", 50 * GIB, 40 * GIB),)
+    issued: float = 0.0
+    expires: float = 90 * 86400.0
 
 
-class World:
+class World(ServicesOfWorld):
     """All machines and swarms. ``sequence_errors`` makes so many of the next writes fail with a conflict."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -200,6 +210,13 @@ class World:
         certificate = self.reach(target).certificate
         return certificate[0] if certificate else ""
 
+    def host_facts(self, target: Target, mounts: Sequence[str]) -> HostFacts:
+        machine = self.reach(target)
+        pem = ""
+        if machine.certificate is not None:
+            pem = node_certificate(machine.certificate[0], self.now + machine.issued, self.now + machine.expires)
+        return HostFacts(self.now, machine.disks, pem)
+
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: PortSpec) -> list[str]:
         return list(self.closed)
 
@@ -210,7 +227,7 @@ class World:
         return machine
 
 
-class FakeEngine:
+class FakeEngine(ServicesOfEngine):
     """The engine at an address: what :class:`EngineApi` promises, and how moby breaks it."""
 
     def __init__(self, world: World, target: Target) -> None:
@@ -225,7 +242,12 @@ class FakeEngine:
         with self.world.lock:
             self.world.calls.append((self.target.node, name, detail))
             self.world.pass_time(0.01)
-            return self.world.reach(self.target)
+            machine = self.world.reach(self.target)
+            if not machine.engine_up:
+                raise Unreachable(
+                    f"asking for {name}", where=self.where, came_back="Cannot connect to the Docker daemon"
+                )
+            return machine
 
     def _error(self, status: int, text: str) -> EngineError:
         return EngineError(status, text, where=self.where)
@@ -292,6 +314,7 @@ class FakeEngine:
             "DefaultAddrPool": swarm.pool,
             "SubnetSize": 24,
             "DataPathPort": 4789,
+            "RootRotationInProgress": swarm.rotating,
         }
 
     def swarm_init(self, body: dict[str, Any]) -> str:
@@ -449,4 +472,10 @@ class FakeEngine:
 
     def tasks(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
         _, swarm = self._manage("tasks", dict(filters))
-        return [task for key in filters["node"] if key in swarm.nodes for task in swarm.nodes[key].tasks]
+        placed = [{"NodeID": node.id, **task} for node in swarm.nodes.values() for task in node.tasks]
+        keys = {"node": "NodeID", "service": "ServiceID"}
+        return [
+            copy.deepcopy(task)
+            for task in [*swarm.unplaced, *placed]
+            if all(task.get(keys[key], "") in wanted for key, wanted in filters.items())
+        ]

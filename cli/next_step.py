@@ -1,0 +1,90 @@
+"""What to do about what a look at a swarm has found: one concrete command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxmox_swarm.swarm.status import NodeStatus, Problem, Status
+
+LAB = "lab"
+
+
+def next_step(status: Status, stack: str) -> str:
+    """The command that helps first, and why; for the most urgent problem where there are several."""
+    commands = _Commands(status, stack)
+    if status.problems:
+        problem = status.problems[0]
+        return commands.of[problem.kind](problem)
+    drained = [node.name for node in status.nodes if node.hand_drain is not None]
+    if drained:
+        return f"{commands.ours('undrain', drained[0])}    when the work on {drained[0]} is done"
+    if status.ca_rotation:
+        return f"{commands.ours('status')}    in a minute: the CA rotation has to end"
+    return "nothing needs doing"
+
+
+class _Commands:
+    """The commands by kind of problem."""
+
+    def __init__(self, status: Status, stack: str) -> None:
+        self.status = status
+        self.stack = stack
+        self.up = "make up" if stack == LAB else f"pulumi up --refresh -s {stack}"
+        self.of: dict[str, Callable[[Problem], str]] = {
+            "quorum": self._quorum,
+            "machine": lambda p: f"{self.up}    starts {p.subject} if it is off; else look at its console",
+            "engine": lambda p: self.on(p.subject, "sudo systemctl restart docker"),
+            "locked": lambda p: self.on(p.subject, "docker swarm unlock"),
+            "member": lambda p: f"{self.up}    puts {p.subject} right in the swarm",
+            "drifted": lambda p: f"{self.up}    puts {p.subject} back to what is declared",
+            "certificate": lambda p: self.on(p.subject, "sudo journalctl -u docker -g certificate"),
+            "disk": self._disk,
+            "service": lambda p: self.on(self._manager(), f"docker service ps --no-trunc {p.subject}"),
+            "undeclared": self._undeclared,
+        }
+
+    def ours(self, *words: str) -> str:
+        """A command of our own for this stack."""
+        return " ".join(["proxmox-swarm", *words, *([] if self.stack == LAB else ["--stack", self.stack])])
+
+    def on(self, node: str, command: str) -> str:
+        """A command on a node."""
+        return f"{self.ours('connect', node)} -- {command}"
+
+    def _manager(self) -> str:
+        return self.status.leader or next(n.name for n in self.status.nodes if n.role == "manager")
+
+    def _quorum(self, _: Problem) -> str:
+        managers = [n for n in self.status.nodes if n.declared is not None and n.role == "manager"]
+        locked = [n for n in managers if n.verdict == "locked"]
+        if locked:
+            return f"{self.on(locked[0].name, 'docker swarm unlock')}    the same on {_others(locked) or 'no other'}"
+        if not any(n.answers for n in self.status.nodes):
+            return f"{self.ours('connect', managers[0].name)}    no node answers at all: is it the way from here?"
+        silent = [n for n in managers if not n.answers]
+        if silent:
+            return f"start {', '.join(map(_machine, silent))}; if a majority is gone for good: {self.ours('recover')}"
+        stopped = next((n for n in managers if n.verdict == "unreachable"), managers[0])
+        return self.on(stopped.name, "sudo systemctl restart docker")
+
+    def _disk(self, problem: Problem) -> str:
+        node = next(n for n in self.status.nodes if n.name == problem.subject)
+        if any(not disk.mounted for disk in node.disks):
+            return self.on(problem.subject, "systemctl --failed --type mount")
+        return self.on(problem.subject, "docker system df")
+
+    def _undeclared(self, problem: Problem) -> str:
+        node = next(n for n in self.status.nodes if n.name == problem.subject and n.declared is None)
+        identity = node.entry.node_id if node.entry is not None else problem.subject
+        raft = node.entry is not None and node.entry.reachability
+        command = f"docker node demote {identity}" if raft else f"docker node rm --force {identity}"
+        return f"{self.on(self._manager(), command)}    or declare it in Pulumi.{self.stack}.yaml"
+
+
+def _others(nodes: list[NodeStatus]) -> str:
+    return ", ".join(node.name for node in nodes[1:])
+
+
+def _machine(node: NodeStatus) -> str:
+    at = node.declared
+    return node.name if at is None or at.vm_id is None else f"{node.name} (machine {at.vm_id} on {at.host})"
