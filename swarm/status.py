@@ -62,8 +62,9 @@ class NodeStatus:
     """One node: ``declared`` is None for a member nobody declared, ``entry`` where the swarm lists it not or nobody told.
 
     ``verdict`` is that of a member (docs/outputs.md), besides ``undeclared``, ``ghost`` (an earlier machine's, at a declared
-    address), ``absent`` (never brought up) and ``leaderless`` (its engine is in the swarm, no manager could say more). ``engine`` is the
-    engine's own word for its place in a swarm, "" where it did not answer.
+    address), ``absent`` (never brought up) and ``leaderless`` (its engine is in the swarm, no manager could say more).
+    ``engine`` is the engine's own word for its place in a swarm, "" where it did not answer; ``answers`` says whether the
+    host did.
     """
 
     name: str
