@@ -13,7 +13,7 @@ OVERRIDE = "PROXMOX_SWARM_ESTABLISHED"
 async def is_established() -> bool:
     """True once an ``up`` has ended with a cluster. ``PROXMOX_SWARM_ESTABLISHED=0`` or ``1`` overrides.
 
-    What was last found of a node besides its declaration, such as a drain by hand, is said as a warning.
+    What was last found besides the declaration, such as a drain by hand or a member nobody declared, is said as a warning.
     """
     override = os.environ.get(OVERRIDE)
     if override is not None:
@@ -24,4 +24,8 @@ async def is_established() -> bool:
     for node in outputs.get("nodes") or []:
         if detail := node.get("detail"):
             pulumi.log.warn(f"{node['name']}: {detail}")
+    for node in outputs.get("undeclared") or []:
+        pulumi.log.warn(
+            f"{node['hostname']} ({node['address']}, id {node['id']}) is in the swarm, and nobody declared it"
+        )
     return bool(outputs.get("clusterId"))

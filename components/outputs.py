@@ -19,6 +19,7 @@ def outputs(cluster: SwarmCluster) -> dict[str, Any]:
         "managerAddresses": [node.address for node in settings.managers],
         "ingressAddresses": [node.address for node in settings.nodes.values()],
         "nodes": [_node(cluster, node) for node in settings.nodes.values()],
+        "undeclared": cluster.undeclared.nodes,
         "sshUser": settings.access.user,
         "sshHostKeys": cluster.host_keys,
         "sshKnownHosts": [

@@ -18,6 +18,7 @@ from proxmox_swarm.components.worker_pool import WorkerPool
 from proxmox_swarm.providers.first_boot import FirstBoot
 from proxmox_swarm.providers.host_state import HostState
 from proxmox_swarm.providers.member import Member
+from proxmox_swarm.providers.undeclared import Undeclared
 from proxmox_swarm.settings.model import Node, Settings
 
 After = Sequence[pulumi.Resource]
@@ -53,6 +54,7 @@ class SwarmCluster(pulumi.ComponentResource):
             self._roll(first)
         else:
             self._bring_up()
+        self.undeclared = self._look_for_others()
         self.register_outputs({"clusterId": self.cluster.cluster_id})
 
     @property
@@ -83,6 +85,20 @@ class SwarmCluster(pulumi.ComponentResource):
         for node in order.rolling(self.settings.nodes.values(), first):
             self._make_machine(node, before)
             before = [self._join(node, [self._set_host(node, before), *before])]
+
+    def _look_for_others(self) -> Undeclared:
+        """After all members, so that a policy to remove others never takes a manager out before its successor is in."""
+        settings = self.settings
+        return Undeclared(
+            "undeclared",
+            managers=self._managers,
+            cluster_id=self.cluster.cluster_id,
+            addresses=[node.address for node in settings.nodes.values()],
+            members=[member.node_id for member in self.members.values()],
+            policy=settings.cluster.undeclared,
+            deadlines=asdict(settings.deadlines),
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=self.cluster),
+        )
 
     def _first_boot(self, node: Node) -> FirstBoot:
         access = self.settings.access

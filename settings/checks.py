@@ -71,9 +71,7 @@ def engine_version(value: str) -> str:
 
 def undeclared(value: str) -> str:
     """What to do about nodes that nobody declared."""
-    if value == "remove":
-        refuse("removing nodes that nobody declared is not supported by this version")
-    return value if value == "report" else refuse("not a word that is accepted")
+    return value if value in ("report", "remove") else refuse("not a word that is accepted")
 
 
 def user(value: str) -> str:

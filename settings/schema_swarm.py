@@ -186,8 +186,9 @@ class Cluster(Keys):
     )
     labels: Labels = key("Labels of the swarm.", LABELS, default=dict, example="{environment: production}")
     undeclared: Undeclared = key(
-        "What to do about nodes in the swarm that nobody declared. This version reports them.",
-        "report",
+        "What to do about nodes in the swarm that nobody declared: say so, or drain and remove those that a preview has "
+        "named.",
+        "report or remove",
         default="report",
         example="report",
     )

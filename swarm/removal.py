@@ -81,7 +81,7 @@ def drop_node(
     _remove_object(manager.engine, node["ID"])
 
 
-def drain(access: Access, engine: EngineApi, node: Json, where: Target, timeout: float) -> None:
+def drain(access: Access, engine: EngineApi, node: Json, where: object, timeout: float) -> None:
     """Drain a node and wait until its tasks have ended, or the node is down. Raises DrainTimeout naming those left."""
     limit = Deadline.after(timeout, access.clock)
     nodes.update(engine, node["ID"], _availability("drain"), limit)

@@ -16,7 +16,7 @@ STACK_FILE = "Pulumi.lab.yaml"
 MANAGERS = SEVEN[:3]
 ADDRESS = dict(zip(SEVEN, [f"192.168.4.{last}" for last in (30, 31, 32, 40, 41, 42, 50)], strict=True))
 VM_ID = dict(zip(SEVEN, (4100, 4101, 4102, 4200, 4201, 4202, 4300), strict=True))
-OF_THE_SWARM = ("Cluster", "ClusterSettings", "Member")
+OF_THE_SWARM = ("Cluster", "ClusterSettings", "Member", "Undeclared")
 
 
 class Project(Site):
@@ -100,6 +100,10 @@ class Project(Site):
         """Take resources of one type out of state."""
         listed = set(names)
         self._forget(lambda found, name: found == kind and name in listed)
+
+    def forget_node(self, name: str) -> None:
+        """Take all that belongs to one node out of state; its machine runs on."""
+        self._forget(lambda _, found: found in (name, f"{name}-data"))
 
     def _forget(self, wanted: Callable[[str, str], bool]) -> None:
         def change(deployment: dict[str, Any]) -> None:

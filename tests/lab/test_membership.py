@@ -50,6 +50,7 @@ def test_a_swarm_that_state_has_forgotten_is_adopted(swarm: Project) -> None:
         **{f"Member {name}": "create" for name in SEVEN},
         "Cluster managers": "create",
         "ClusterSettings managers": "create",
+        "Undeclared undeclared": "create",
     }
 
     swarm.make("up")
@@ -233,6 +234,27 @@ def test_no_swarm_is_made_while_a_declared_manager_does_not_answer(swarm: Projec
     assert swarm.outputs()["clusterId"] != former
     assert {swarm.engine(ADDRESS[name])["Cluster"]["ID"] for name in MANAGERS} == {swarm.outputs()["clusterId"]}
     assert_as_declared(swarm)
+
+
+def test_a_member_nobody_declared_is_told_and_removed_by_policy_only(swarm: Project) -> None:
+    stranger = "swarmpit-mgmt"
+    rest = [name for name in SEVEN if name != stranger]
+    swarm.forget_node(stranger)
+    swarm.declare(nodes={stranger: None})
+    swarm.up()
+    swarm.up("--refresh")  # what leaves by a plan is no stranger yet; what is still there at the next look is one
+    assert [node["hostname"] for node in swarm.outputs()["undeclared"]] == [stranger]
+    assert f"{stranger} ({ADDRESS[stranger]}, id " in swarm.pulumi("preview", "--stack", "lab").stdout
+    assert swarm.steps() == {}
+    assert_whole(swarm)
+
+    swarm.declare(nodes={stranger: None}, cluster={"undeclared": "remove"})
+    shown = swarm.pulumi("preview", "--stack", "lab").stdout
+    assert f"{stranger}: {ADDRESS[stranger]}, id " in shown and "nobody declared it: drain, remove" in shown
+    assert swarm.steps() == {"Undeclared undeclared": "update"}
+    swarm.up()
+    assert_whole(swarm, rest)
+    assert swarm.steps() == {}
 
 
 def _ids(swarm: Project) -> dict[str, str]:

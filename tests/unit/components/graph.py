@@ -143,6 +143,8 @@ class _Answers(mocks.Mocks):
             outputs |= {"cluster_id": "the cluster's id", "ca_digest": "the CA's digest"}
         elif kind == "Member":
             outputs |= {"node_id": f"node id of {name}", "detail": ""}
+        elif kind == "Undeclared":
+            outputs["nodes"] = []
         elif kind == "VmLegacy":
             outputs["disks"] = [
                 {**disk, "pathInDatastore": f"vm-{int(outputs['vmId'])}-disk-{i}", "fileFormat": "raw"}

@@ -24,6 +24,7 @@ OUTPUTS = {
     "sshHostKeys",
     "sshKnownHosts",
     "sshUser",
+    "undeclared",
 }
 NODE = {"address", "availability", "detail", "host", "id", "labels", "name", "pool", "role", "verdict", "vmId"}
 

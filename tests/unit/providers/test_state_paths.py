@@ -26,6 +26,7 @@ PINNED = {
     "FirstBoot": "proxmox_swarm.providers.first_boot.FirstBootProvider",
     "HostState": "proxmox_swarm.providers.host_state.HostStateProvider",
     "Member": "proxmox_swarm.providers.member.MemberProvider",
+    "Undeclared": "proxmox_swarm.providers.undeclared.UndeclaredProvider",
 }
 URNS = Path(__file__).with_name("urns_of_prod.txt")
 
