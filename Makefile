@@ -7,7 +7,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,XDG_CACHE_HOME
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help up down preview test lint format bench toolchain venv lock clean
+.PHONY: help up down preview test lint format bench chaos toolchain venv lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ format: $(READY) ## Rewrite the code in the one style
 
 bench: $(READY) ## Times as ratios within one run
 	@$(SUDO) $(BIN)/python -m tests.bench
+
+chaos: $(READY) ## Changes while something breaks, in a lab of its own: ROUNDS=30 SEED=any; ROUND=7 plays one of a seed
+	@$(SUDO) $(BIN)/proxmox-swarm prepare
+	@$(SUDO) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30) --seed "$(SEED)" $(if $(ROUND),--only $(ROUND))
 
 lock: $(READY) ## Pin requirements anew, with hashes
 	@cd requirements && for set in run dev; do ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \

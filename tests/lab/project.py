@@ -141,12 +141,20 @@ class Project(Site):
     def power_on(self, vm_id: int) -> None:
         """Start a machine by hand, as on Proxmox VE's own console."""
         machine = next(m for m in self._lab.status()["machines"] if m["vmid"] == vm_id)
-        self.exec(
+        self._api("POST", f"nodes/{machine['host']}/qemu/{vm_id}/status/start")
+
+    def resources(self) -> list[dict[str, Any]]:
+        """The machines as Proxmox VE lists them, with the sizes that are in force."""
+        found: list[dict[str, Any]] = json.loads(self._api("GET", "cluster/resources?type=vm"))["data"]
+        return found
+
+    def _api(self, method: str, path: str) -> str:
+        return self.exec(
             "sh",
             "-c",
-            'curl -fsS --cacert "$SSL_CERT_FILE" -H "Authorization: PVEAPIToken=$PROXMOX_VE_API_TOKEN" -X POST '
-            f"https://192.168.2.11:8006/api2/json/nodes/{machine['host']}/qemu/{vm_id}/status/start",
-        )
+            f'curl -fsS --cacert "$SSL_CERT_FILE" -H "Authorization: PVEAPIToken=$PROXMOX_VE_API_TOKEN" -X {method} '
+            f"'https://192.168.2.11:8006/api2/json/{path}'",
+        ).stdout
 
     def add_image(self) -> None:
         """Image ``sleeper`` on every node, out of the node's own files: there is no registry to pull from."""

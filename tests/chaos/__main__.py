@@ -1,0 +1,100 @@
+"""`make chaos [ROUNDS=30] [SEED=…] [ROUND=n]`: changes that are declared while something breaks, and what comes of it.
+
+Runs in a lab of its own, which is gone afterwards. The same seed gives the same rounds; ROUND=n plays only that one, from
+what was declared before it. A round that failed is told with its change, fault and moment; the exit status is 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from random import SystemRandom
+
+from proxmox_swarm.lab import Lab
+from tests.chaos import rounds
+from tests.chaos.declaration import Declaration
+from tests.chaos.rounds import Outcome, Round
+from tests.lab.project import Project
+
+
+class Arena:
+    """A lab and a project folder for the rounds; after a failed round everything begins anew."""
+
+    def __init__(self, project: Project, logs: Path) -> None:
+        self.project = project
+        self.logs = logs
+        self._clean = False
+
+    def play(self, this: Round) -> Outcome:
+        """One round, from what was declared before it."""
+        if not self._clean:
+            self.begin(this.before)
+        try:
+            outcome = rounds.play(self.project, this, self.logs)
+        except Exception as error:  # a round that breaks its own tools has failed too
+            outcome = Outcome([f"{type(error).__name__}: {error}"])
+        self._clean = not outcome.problems
+        return outcome
+
+    def begin(self, declared: Declaration) -> None:
+        """A new swarm as declared."""
+        Lab(self.project.folder).down(purge=True)
+        self.project.declare(**declared.settings())
+        self.project.make("up")
+        self._clean = True
+
+
+def run(arena: Arena, seed: str, count: int, only: int | None = None) -> bool:
+    """Play rounds and tell about each; whether all passed."""
+    print(f"seed {seed}: {f'round {only}' if only else f'{count} rounds'}", flush=True)
+    failed: list[int] = []
+    worst = 0.0
+    for this in rounds.plan(seed, only or count):
+        if only and this.number != only:
+            continue
+        print(f"round {this.number:>3}  {this}", flush=True)
+        outcome = arena.play(this)
+        worst = max(worst, outcome.seconds)
+        told = "FAILED" if outcome.problems else "ok"
+        print(
+            f"           {told}, {outcome.seconds:.0f} s, {outcome.runs} `up`; {'; '.join(outcome.notes)}", flush=True
+        )
+        if outcome.problems:
+            failed.append(this.number)
+            print("".join(f"           - {problem}\n" for problem in outcome.problems), end="")
+            print(f"           again: make chaos SEED={seed} ROUND={this.number}", flush=True)
+    words = f"failed: {', '.join(map(str, failed))}" if failed else "all passed"
+    print(
+        f"seed {seed}: {1 if only else count} rounds, {words}; the longest took {worst:.0f} s to agree again",
+        flush=True,
+    )
+    return not failed
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seed", default="", help="any text; drawn where there is none")
+    parser.add_argument("--only", type=int, help="play this round alone")
+    asked = parser.parse_args()
+    seed = asked.seed or str(SystemRandom().randrange(10**6))
+    work = Path(tempfile.mkdtemp(prefix="proxmox-swarm-chaos-", dir="/var/tmp"))
+    (work / "logs").mkdir()
+    passed = False
+    try:
+        passed = run(Arena(Project(work / "lab", work / "project"), work / "logs"), seed, asked.rounds, asked.only)
+    finally:
+        Lab(work / "lab").down()
+        for folder in (work / "lab", work / "project", *([work] if passed else [])):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not passed:
+            print(f"what each `up` said: {work / 'logs'}", flush=True)
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()
