@@ -75,8 +75,9 @@ def undrain(
 
 
 def _node(managers: Sequence[Target], cluster_id: str, target: Target, access: Access) -> tuple[Manager, Json]:
-    manager = find_manager(access, managers, cluster_id, Deadline.after(TIMEOUT, access.clock))
-    for node in manager.engine.nodes():
+    limit = Deadline.after(TIMEOUT, access.clock)
+    manager = find_manager(access, managers, cluster_id, limit)
+    for node in nodes.everyone(manager.engine, limit):
         if nodes.address_of(node) == target.address:
             return manager, node
     raise SwarmError(

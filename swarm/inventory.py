@@ -12,7 +12,6 @@ from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.managers import find_manager
 from proxmox_swarm.swarm.quorum import Quorum
-from proxmox_swarm.swarm.retry import persist
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def read_inventory(
     """The nodes, sorted by host name, from any manager that answers. Raises NoManager, EngineError."""
     limit = Deadline.after(patience, access.clock)
     manager = find_manager(access, managers, cluster_id, limit)
-    return inventory_of(cluster_id, persist(manager.engine.nodes, limit))
+    return inventory_of(cluster_id, nodes.everyone(manager.engine, limit))
 
 
 def inventory_of(cluster_id: str, found: Sequence[Json]) -> Inventory:

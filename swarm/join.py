@@ -10,7 +10,7 @@ from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.errors import AuthenticationFailed, HostKeyMismatch
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import hand_drain, nodes
-from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import (
     EngineError,
@@ -28,7 +28,7 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from proxmox_swarm.swarm.ports import MANAGEMENT, PortSpec
 from proxmox_swarm.swarm.removal import drop_node
-from proxmox_swarm.swarm.retry import Retry, classify, persist
+from proxmox_swarm.swarm.retry import Retry, classify
 from proxmox_swarm.swarm.roles import await_manager, demote, promote
 from proxmox_swarm.swarm.tokens import join_token
 
@@ -84,7 +84,7 @@ def join_or_adopt(
         limit = Deadline.after(join_timeout, access.clock)
         manager = find_manager(access, others, cluster_id, limit)
         _clear_way(access, spec, others, manager, cluster_id, former_id, role_timeout)
-        local = _join(access, engine, spec, manager, limit)
+        manager, local = _join(access, engine, spec, others, cluster_id, limit)
         return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
 
 
@@ -163,15 +163,40 @@ def _clear_way(
 
     A manager's ghost would stay in raft and pass for reachable once this machine answers at its address.
     """
-    for node in manager.engine.nodes():
+    for node in nodes.everyone(manager.engine, Deadline.after(timeout, access.clock)):
         if node["ID"] == former_id or nodes.address_of(node) == spec.target.address:
             drop_node(access, known, node, cluster_id, timeout, surely_dead=True)
 
 
-def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> LocalSwarm:
+def _join(
+    access: Access,
+    engine: EngineApi,
+    spec: MemberSpec,
+    others: Sequence[Target],
+    cluster_id: str,
+    limit: Deadline,
+) -> tuple[Manager, LocalSwarm]:
+    """Join through a manager, or through the next one where that one dies meanwhile; the engine itself asks only one."""
+    while True:
+        manager = find_manager(access, others, cluster_id, limit)
+        try:
+            return manager, _join_through(access, engine, spec, manager, limit)
+        except Failure:
+            if limit.over or _answers(access, manager):
+                raise
+
+
+def _answers(access: Access, manager: Manager) -> bool:
+    """Whether the manager that a node joins through still is one."""
+    local = place_of(access, manager.target)
+    return local is not None and local.control
+
+
+def _join_through(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> LocalSwarm:
     peers = [manager.address]
     if spec.role == "manager":
-        peers = [nodes.address_of(node) for node in manager.engine.nodes() if nodes.reachable(node)] or peers
+        listed = nodes.everyone(manager.engine, limit)
+        peers = [nodes.address_of(node) for node in listed if nodes.reachable(node)] or peers
     ports = PortSpec(spec.role == "manager", spec.data_path_port)
     closed = access.closed_ports(spec.target, manager.target, peers, ports)
     if closed:
@@ -181,7 +206,7 @@ def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager,
             came_back=f"closed: {'; '.join(closed)}",
             do_now="Open them in the firewalls between these nodes, then run again: nothing was changed.",
         )
-    refused = _request(engine, spec, manager)
+    refused = _request(engine, spec, manager, limit)
 
     def joined() -> LocalSwarm | None:
         try:
@@ -190,13 +215,16 @@ def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager,
             return None
         if local.state == "inactive" and refused is not None:
             raise _failed(spec, manager, str(refused.came_back))
-        return local if local.state in ("active", "inactive") else None
+        # An engine keeps asking the manager it was given, also when that one is gone.
+        ended = local.state in ("active", "inactive") or not _answers(access, manager)
+        return local if ended else None
 
-    local = limit.poll(joined)
+    local = limit.poll(joined, 0.2)
     if local is None or local.state != "active":
         # Left alone, the engine would go on trying with a token that may be rotated meanwhile.
         _leave(engine, spec.target, Deadline.after(LEAVE_TIMEOUT, limit.clock))
-        raise _failed(spec, manager, f"not a member after {limit.seconds:.0f} s")
+        late = f"not a member after {limit.seconds:.0f} s"
+        raise _failed(spec, manager, late if limit.over else f"{manager.target} went away meanwhile")
     if local.node_address != spec.target.address:
         raise JoinFailed(
             "joining the swarm",
@@ -207,7 +235,7 @@ def _join(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager,
     return local
 
 
-def _request(engine: EngineApi, spec: MemberSpec, manager: Manager) -> Failure | None:
+def _request(engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> Failure | None:
     """Ask the engine to join. An error that leaves open whether it will is returned, to be judged by state."""
     address = with_port(spec.target.address, MANAGEMENT)
     for last_try in (False, True):
@@ -215,7 +243,7 @@ def _request(engine: EngineApi, spec: MemberSpec, manager: Manager) -> Failure |
             "ListenAddr": address,
             "AdvertiseAddr": address,
             "RemoteAddrs": [with_port(manager.address, MANAGEMENT)],
-            "JoinToken": join_token(manager.engine, spec.role),
+            "JoinToken": join_token(manager.engine, spec.role, limit),
             "Availability": "drain",
         }
         try:
@@ -265,7 +293,7 @@ def _converge(
     """A member is brought to what is declared."""
     limit = Deadline.after(role_timeout, access.clock)
     known = [*managers, spec.target]
-    everyone = persist(manager.engine.nodes, limit)
+    everyone = nodes.everyone(manager.engine, limit)
     former = nodes.find(everyone, former_id) if former_id != local.node_id else None
     ghosts = {ghost["ID"]: ghost for ghost in nodes.ghosts(everyone, local.node_id, spec.target.address)}
     if former is not None:

@@ -72,7 +72,7 @@ def _out(
     with cluster_lock(cluster_id, f"maintenance of {target}", access.clock, turns):
         limit = Deadline.after(back_timeout, access.clock)
         manager = _manager(access, managers, target, cluster_id, limit)
-        everyone = manager.engine.nodes()
+        everyone = nodes.everyone(manager.engine, limit)
         node = _own_node(access, target, everyone)
         if node is None:
             action()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import asyncssh
 
@@ -16,14 +17,20 @@ from proxmox_swarm.swarm.engine import EngineApi
 from proxmox_swarm.swarm.errors import Failure, NoManager
 from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.parallel import as_answered
+from proxmox_swarm.swarm.relay import Relay
 
 #: How long the manager that answered last is asked alone before the others are asked too.
 HEAD_START = 1.5
+#: How long an operation that lost its manager looks for another one at a time.
+FAILOVER = 2.0
 
 
 @dataclass(frozen=True)
 class Manager:
-    """A manager that took our question and has a leader to forward to."""
+    """A manager that took our question and has a leader to forward to.
+
+    ``engine`` goes over to another manager when this one goes away, between two calls: see :class:`Relay`.
+    """
 
     target: Target
     engine: EngineApi
@@ -61,6 +68,16 @@ def find_manager(
     is known. Raises NoManager with each one's answer.
     """
     targets = list(dict.fromkeys(known))
+
+    def another() -> EngineApi:
+        return _search(access, targets, cluster_id, Deadline.after(FAILOVER, access.clock), avoid).engine
+
+    found = _search(access, targets, cluster_id, deadline, avoid)
+    return replace(found, engine=cast(EngineApi, Relay(found.engine, another)))
+
+
+def _search(access: Access, targets: list[Target], cluster_id: str, deadline: Deadline, avoid: str) -> Manager:
+    """As :func:`find_manager`; managers that are met on the way are added to ``targets``."""
     with _last_lock:
         last = _last.get(cluster_id)
     if last in targets:

@@ -34,6 +34,11 @@ def get(engine: EngineApi, node_id: str, deadline: Deadline) -> Json | None:
         raise
 
 
+def everyone(engine: EngineApi, deadline: Deadline) -> list[Json]:
+    """All node objects. Raises EngineError, NoManager."""
+    return persist(engine.nodes, deadline)
+
+
 def address_of(node: Json) -> str:
     """A node's address: a manager's raft address where it has one, else what the last heartbeat came from."""
     raft = (node.get("ManagerStatus") or {}).get("Addr")
@@ -117,6 +122,15 @@ def update(engine: EngineApi, node_id: str, change: Callable[[dict[str, Any]], N
         return node
 
     return persist(once, deadline)
+
+
+def remove(engine: EngineApi, node_id: str, deadline: Deadline) -> None:
+    """Remove a node object; one that is gone already is a success. Raises EngineError, NoManager."""
+    try:
+        persist(lambda: engine.node_remove(node_id, force=True), deadline)
+    except EngineError as error:
+        if error.status != 404:
+            raise
 
 
 def unfinished_tasks(engine: EngineApi, node_id: str, deadline: Deadline) -> list[Json]:

@@ -15,7 +15,6 @@ from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
-from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.roles import demote, guard, other_manager
 
 #: A node whose heartbeats stopped is down after 13.5 to 16.5 s, after a change of leader 27 to 33 s (swarmkit dispatcher).
@@ -57,7 +56,7 @@ def remove(
         dead = _surely_dead(local, node_id)
         with cluster_lock(cluster_id, f"removing {target}", access.clock):
             # Looked at again: while we waited for our turn another manager may have gone.
-            everyone = persist(manager.engine.nodes, Deadline.after(ELECTION, access.clock))
+            everyone = nodes.everyone(manager.engine, Deadline.after(ELECTION, access.clock))
             node = nodes.find(everyone, node_id) or node
             if nodes.in_raft(node):
                 guard(everyone, node, str(target), surely_dead=dead)
@@ -78,7 +77,7 @@ def drop_node(
     if nodes.in_raft(node) or nodes.role_of(node) == "manager":
         demote(access, known, node["ID"], cluster_id, timeout, where=where, surely_dead=surely_dead)
     manager = find_manager(access, known, cluster_id, Deadline.after(timeout, access.clock))
-    _remove_object(manager.engine, node["ID"])
+    nodes.remove(manager.engine, node["ID"], Deadline.after(ELECTION, access.clock))
 
 
 def drain(access: Access, engine: EngineApi, node: Json, where: object, timeout: float) -> None:
@@ -128,7 +127,7 @@ def _is_alone(access: Access, target: Target, local: LocalSwarm | None, node_id:
         return False
     try:
         everyone = access.engine(target).nodes()
-    except EngineError:
+    except Failure:
         return False
     if len(everyone) == 1:
         return True
@@ -196,15 +195,7 @@ def _delete(access: Access, engine: EngineApi, node_id: str, target: Target, *, 
                 came_back="it does not answer to SSH, but the swarm still gets its heartbeats",
                 do_now="Make SSH work or switch the machine off, then run again.",
             )
-    _remove_object(engine, node_id)
-
-
-def _remove_object(engine: EngineApi, node_id: str) -> None:
-    try:
-        engine.node_remove(node_id, force=True)
-    except EngineError as error:
-        if error.status != 404:
-            raise
+    nodes.remove(engine, node_id, Deadline.after(ELECTION, access.clock))
 
 
 def _availability(value: str) -> Any:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TypeVar
 
 from proxmox_swarm.host.deadline import Deadline
-from proxmox_swarm.swarm.errors import EngineError
+from proxmox_swarm.swarm.errors import EngineError, NoManager
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def classify(error: EngineError) -> Retry:
 def persist(action: Callable[[], T], deadline: Deadline) -> T:
     """Run an action that reads what it is about to write, again where the error allows it, until the deadline.
 
-    Raises the last EngineError.
+    Raises the last EngineError, or NoManager when the manager that was asked went away and no other answers.
     """
     conflicts = 0
     patience = Deadline.after(min(LEADER_PATIENCE, deadline.left), deadline.clock)
@@ -69,3 +69,8 @@ def persist(action: Callable[[], T], deadline: Deadline) -> T:
                 pause = min(pause * 2, 2.0)
             else:
                 raise
+        except NoManager:
+            if patience.over:
+                raise
+            deadline.clock.sleep(pause)
+            pause = min(pause * 2, 2.0)

@@ -65,7 +65,7 @@ def demote(
     with cluster_lock(cluster_id, f"demoting {where}", access.clock):
         limit = Deadline.after(timeout, access.clock)
         manager = other_manager(access, known, node_id, cluster_id, limit, where)
-        all_nodes = manager.engine.nodes()
+        all_nodes = nodes.everyone(manager.engine, limit)
         node = nodes.find(all_nodes, node_id)
         if node is None:
             return

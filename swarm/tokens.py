@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from proxmox_swarm.host.redact import redact
 from proxmox_swarm.swarm.errors import SwarmError
+from proxmox_swarm.swarm.retry import persist
 
 if TYPE_CHECKING:
+    from proxmox_swarm.host.deadline import Deadline
     from proxmox_swarm.swarm.engine import EngineApi
 
 __all__ = ["ca_digest36", "join_token", "redact"]
@@ -26,13 +28,13 @@ def ca_digest36(pem: str) -> str:
     return digits.rjust(50, "0")
 
 
-def join_token(manager: EngineApi, role: str) -> str:
+def join_token(manager: EngineApi, role: str, deadline: Deadline) -> str:
     """The token for a role, from a manager, checked against that manager's own root CA.
 
     The value must go into a request body and nowhere else. Raises SwarmError when the digest does not fit, which is the
     case for the seconds in which a CA rotation ends.
     """
-    swarm = manager.swarm_inspect()
+    swarm = persist(manager.swarm_inspect, deadline)
     token: str = swarm["JoinTokens"]["Manager" if role == "manager" else "Worker"]
     digest = ca_digest36(swarm["TLSInfo"]["TrustRoot"])
     if token.split("-")[-2] != digest:

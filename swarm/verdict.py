@@ -14,7 +14,6 @@ from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState, Verdict
 from proxmox_swarm.swarm.parallel import all_answers
-from proxmox_swarm.swarm.retry import persist
 
 #: How long a refresh waits for a member that runs but has sent the managers no heartbeat. After a change of leader it is
 #: unknown to them until its next one, and they give up on it after 27 to 33 s (swarmkit dispatcher).
@@ -85,7 +84,7 @@ def _everyone(manager: Manager | Failure, access: Access) -> tuple[list[Json], F
     if isinstance(manager, Failure):
         return [], manager
     try:
-        return persist(manager.engine.nodes, Deadline.after(PATIENCE, access.clock)), None
+        return nodes.everyone(manager.engine, Deadline.after(PATIENCE, access.clock)), None
     except Failure as error:
         return [], error
 

@@ -54,15 +54,15 @@ def test_secrets_do_not_survive_in_any_text(secret: str) -> None:
 def test_a_token_that_does_not_fit_the_root_ca_is_not_used(world: World) -> None:
     swarm = world.build(["a"])
     engine = world.engine(world.target("a"))
-    assert join_token(engine, "worker") == swarm.token("worker")
-    assert join_token(engine, "manager") == swarm.token("manager")
+    assert join_token(engine, "worker", Deadline.after(5, world.clock)) == swarm.token("worker")
+    assert join_token(engine, "manager", Deadline.after(5, world.clock)) == swarm.token("manager")
 
     class Rotating(FakeEngine):
         def swarm_inspect(self) -> dict:
             return {**super().swarm_inspect(), "TLSInfo": {"TrustRoot": "the next pem"}}
 
     with pytest.raises(SwarmError, match="CA rotation") as caught:
-        join_token(Rotating(world, world.target("a")), "worker")
+        join_token(Rotating(world, world.target("a")), "worker", Deadline.after(5, world.clock))
     assert "w" * 25 not in str(caught.value)
 
 

@@ -104,6 +104,10 @@ class World(ServicesOfWorld):
         self.calls: list[tuple[str, str, Any]] = []
         self.sequence_errors = 0
         self.closed: list[str] = []
+        self.on_call: Callable[[str, str], None] = lambda node, call: (
+            None
+        )  # what happens just before an engine is asked
+        self.leaderless_until = 0.0  # an election goes on
         self.careless = False  # whether engines let raft lose its majority: real ones refuse, from what they know
         self.serial = 0
         for index, name in enumerate(names):
@@ -239,6 +243,7 @@ class FakeEngine(ServicesOfEngine):
         return str(self.target)
 
     def _call(self, name: str, detail: Any = None) -> Machine:
+        self.world.on_call(self.target.node, name)
         with self.world.lock:
             self.world.calls.append((self.target.node, name, detail))
             self.world.pass_time(0.01)
@@ -262,6 +267,8 @@ class FakeEngine(ServicesOfEngine):
         if not self.world.quorate(swarm) or machine.certificate[1] not in swarm.nodes:
             self.world.pass_time(5)
             raise self._error(500, NO_LEADER)
+        if self.world.now < self.world.leaderless_until:
+            raise self._error(500, NO_LEADER)
         return machine, swarm
 
     def info(self) -> dict[str, Any]:
@@ -283,7 +290,9 @@ class FakeEngine(ServicesOfEngine):
             ]
             if role == "manager" and machine.state == "active":
                 swarm["ControlAvailable"] = True
-                if self.world.quorate(store) and node_id in store.nodes:
+                if self.world.now < self.world.leaderless_until:
+                    swarm["Error"] = NO_LEADER
+                elif self.world.quorate(store) and node_id in store.nodes:
                     swarm["Cluster"] = {"ID": cluster}
                 else:
                     self.world.pass_time(20)
