@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from proxmox_swarm.lab import Lab
 from tests.chaos import rounds
 from tests.chaos.declaration import Declaration
 from tests.chaos.rounds import Outcome, Round
+from tests.lab.probe import DISKS, Probe
 from tests.lab.project import Project
 
 
@@ -26,38 +28,52 @@ class Arena:
     def __init__(self, project: Project, logs: Path) -> None:
         self.project = project
         self.logs = logs
-        self._clean = False
+        self._probe: Probe | None = None
 
     def play(self, this: Round) -> Outcome:
         """One round, from what was declared before it."""
-        if not self._clean:
-            self.begin(this.before)
         try:
-            outcome = rounds.play(self.project, this, self.logs)
+            probe = self._probe or self.begin(this.before)
+            outcome = rounds.play(self.project, probe, this, self.logs)
         except Exception as error:  # a round that breaks its own tools has failed too
             outcome = Outcome([f"{type(error).__name__}: {error}"])
-        self._clean = not outcome.problems
+        if outcome.problems:
+            self.end()
         return outcome
 
-    def begin(self, declared: Declaration) -> None:
-        """A new swarm as declared."""
+    def begin(self, declared: Declaration) -> Probe:
+        """A new swarm as declared, with the probe on all data disks."""
         Lab(self.project.folder).down(purge=True)
-        self.project.declare(**declared.settings())
+        at_work = declared
+        for name in DISKS:
+            at_work = at_work.node(name, availability="active")
+        self.project.declare(**at_work.settings())
         self.project.make("up")
-        self._clean = True
+        self._probe = Probe(self.project, manager=declared.managers[0])
+        self._probe.__enter__()
+        if at_work != declared:
+            self.project.declare(**declared.settings())
+            self.project.make("up")
+        return self._probe
+
+    def end(self) -> None:
+        """No more writes: the swarm is given up."""
+        if self._probe is not None:
+            self._probe.stop()
+            self._probe = None
 
 
 def run(arena: Arena, seed: str, count: int, only: int | None = None) -> bool:
     """Play rounds and tell about each; whether all passed."""
     print(f"seed {seed}: {f'round {only}' if only else f'{count} rounds'}", flush=True)
     failed: list[int] = []
-    worst = 0.0
+    worst = gap = 0.0
     for this in rounds.plan(seed, only or count):
         if only and this.number != only:
             continue
         print(f"round {this.number:>3}  {this}", flush=True)
         outcome = arena.play(this)
-        worst = max(worst, outcome.seconds)
+        worst, gap = max(worst, outcome.seconds), max(gap, outcome.gap)
         told = "FAILED" if outcome.problems else "ok"
         print(
             f"           {told}, {outcome.seconds:.0f} s, {outcome.runs} `up`; {'; '.join(outcome.notes)}", flush=True
@@ -68,7 +84,8 @@ def run(arena: Arena, seed: str, count: int, only: int | None = None) -> bool:
             print(f"           again: make chaos SEED={seed} ROUND={this.number}", flush=True)
     words = f"failed: {', '.join(map(str, failed))}" if failed else "all passed"
     print(
-        f"seed {seed}: {1 if only else count} rounds, {words}; the longest took {worst:.0f} s to agree again",
+        f"seed {seed}: {1 if only else count} rounds, {words}; worst time to converge {worst:.0f} s, "
+        f"longest time without a write {gap:.0f} s",
         flush=True,
     )
     return not failed
@@ -85,9 +102,12 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="proxmox-swarm-chaos-", dir="/var/tmp"))
     (work / "logs").mkdir()
     passed = False
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    arena = Arena(Project(work / "lab", work / "project"), work / "logs")
     try:
-        passed = run(Arena(Project(work / "lab", work / "project"), work / "logs"), seed, asked.rounds, asked.only)
+        passed = run(arena, seed, asked.rounds, asked.only)
     finally:
+        arena.end()
         Lab(work / "lab").down()
         for folder in (work / "lab", work / "project", *([work] if passed else [])):
             shutil.rmtree(folder, ignore_errors=True)

@@ -72,7 +72,7 @@ def availability(rng: Random, now: Declaration) -> Change:
 
 def roles(rng: Random, now: Declaration) -> Change | None:
     """Two more managers, two fewer, or one up and one down."""
-    ups, downs = sorted(now.workers), sorted(now.managers)
+    ups, downs = sorted(set(now.workers) - set(SPARES)), sorted(now.managers)
     kinds: list[tuple[int, int]] = [(1, 1), (2, 0) if len(downs) < 5 else (0, 2)]
     many_up, many_down = rng.choice(kinds)
     choices = []
@@ -167,7 +167,7 @@ def by_hand(rng: Random, now: Declaration) -> Change:
     """Something done by hand that the next ``up`` has to put back."""
     name = rng.choice(sorted(now.nodes))
     manager = rng.choice(sorted(now.managers))
-    worker = rng.choice(sorted(now.workers))
+    worker = rng.choice(sorted(set(now.workers) - set(SPARES)))
     leave = "docker swarm leave --force" if now.nodes[name].role == "manager" else "docker swarm leave"
     available = "pause" if now.nodes[name].availability == "active" else "active"
     edits: tuple[tuple[str, tuple[tuple[str, str], ...], tuple[str, ...], tuple[Step, ...], tuple[str, ...]], ...] = (

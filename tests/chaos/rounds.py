@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.chaos import changes, faults, judge, moments
+from tests.chaos import changes, faults, judge, moments, quorum
 from tests.chaos.changes import Change
 from tests.chaos.declaration import BASE, Declaration
 from tests.chaos.faults import Fault
 from tests.chaos.moments import Moment
 from tests.lab.project import Project
+from tests.lab.watch import Probe, QuorumWatch
 
 #: Runs of `up` a person has patience for once everything is mended.
 AGAIN = 2
@@ -46,6 +47,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     runs: int = 0
+    #: the longest time without an acknowledged write of the probe
+    gap: float = 0.0
 
 
 def plan(seed: str, count: int) -> Iterator[Round]:
@@ -60,15 +63,40 @@ def plan(seed: str, count: int) -> Iterator[Round]:
         now = change.declared
 
 
-def play(project: Project, this: Round, logs: Path) -> Outcome:
+def play(project: Project, probe: Probe, this: Round, logs: Path) -> Outcome:
     """Play a round on a swarm that is as declared before it. The output of each `up` goes to a file in ``logs``."""
     outcome = Outcome()
+    begun = time.time()
+    # By hand any worker may become a manager: all are watched that may be one.
+    with QuorumWatch(
+        project, sorted({*this.before.managers, *this.change.declared.managers, *_promoted(this)})
+    ) as watch:
+        struck = _play(project, this, logs, outcome)
+        seen = watch.moments(begun)
+    victim = this.fault.victim if this.fault.kind in faults.OF_NODES else ""
+    if lost := quorum.trouble(seen, victim, struck):
+        outcome.problems.append(f"quorum was lost: {lost}")
+    if not outcome.problems:
+        lost_writes = probe.lost()
+        outcome.problems += (
+            [f"{len(lost_writes)} acknowledged writes are lost: {lost_writes[:3]}"] if lost_writes else []
+        )
+    outcome.gap = probe.gaps(begun)
+    return outcome
+
+
+def _promoted(this: Round) -> tuple[str, ...]:
+    return this.change.nodes if this.change.by_hand else ()
+
+
+def _play(project: Project, this: Round, logs: Path, outcome: Outcome) -> float:
+    """All of it but the witnesses; the time at which the fault struck."""
     former = judge.ids(project, this.before)
     everyone = Declaration({**this.before.nodes, **this.change.declared.nodes})
     project.declare(**this.change.declared.settings())
     for node, script in this.change.by_hand:
         project.ssh(this.before.nodes[node].address, script)
-    _disturbed_up(project, this, everyone, logs / f"{this.number}-up.log", outcome)
+    struck = _disturbed_up(project, this, everyone, logs / f"{this.number}-up.log", outcome)
     begun = time.monotonic()
     faults.mend(this.fault, project, everyone)
     for run in range(1, AGAIN + 1):
@@ -86,14 +114,15 @@ def play(project: Project, this: Round, logs: Path) -> Outcome:
         time.sleep(1)
     outcome.seconds = time.monotonic() - begun
     outcome.problems += left or judge.recorded(project)
-    return outcome
+    return struck
 
 
-def _disturbed_up(project: Project, this: Round, everyone: Declaration, log: Path, outcome: Outcome) -> None:
+def _disturbed_up(project: Project, this: Round, everyone: Declaration, log: Path, outcome: Outcome) -> float:
+    """An `up` during which the fault strikes; when it did (``time.time()``)."""
     up = project.start("make", "--silent", "up", log=log)
     if not moments.reached(this.moment, project, lambda: up.poll() is None):
         outcome.notes.append("`up` had ended before that moment")
-    begun = time.monotonic()
+    begun, struck = time.monotonic(), time.time()
     note = faults.strike(this.fault, project, everyone, up.pid if up.poll() is None else None)
     if note:
         outcome.notes.append(note)
@@ -104,6 +133,7 @@ def _disturbed_up(project: Project, this: Round, everyone: Declaration, log: Pat
     outcome.notes.append(f"the `up` that it struck {_how(code)}")
     if code is None:
         outcome.problems.append(f"`up` did not end in {UP_LIMIT:.0f} s")
+    return struck
 
 
 def _ended(up: subprocess.Popen[bytes], limit: float) -> int | None:

@@ -43,8 +43,9 @@ class Probe:
     The client takes whichever replica answers; a write is acknowledged or it is tried again, elsewhere.
     """
 
-    def __init__(self, swarm: Project, disks: Iterable[str] = DISKS) -> None:
+    def __init__(self, swarm: Project, disks: Iterable[str] = DISKS, manager: str = MANAGERS[0]) -> None:
         self._swarm = swarm
+        self._manager = ADDRESS[manager]
         self._disks = tuple(disks)
         self._writes: deque[Write] = deque()
         self._client: Stream | None = None
@@ -63,7 +64,7 @@ class Probe:
         """The image into the lab's registry, folders on the disks, the service onto the swarm, unless they are there."""
         for node in self._disks:
             self._swarm.ssh(ADDRESS[node], f"mkdir -p {FOLDER}")
-        first = ADDRESS[MANAGERS[0]]
+        first = self._manager
         self._swarm.ssh(first, _IMAGE_SCRIPT)
         if SERVICE not in self._swarm.ssh(first, "docker service ls --format '{{.Name}}'").split():
             server = (HERE / "probe_server.py").read_text().replace("'", "'\\''")
@@ -83,7 +84,7 @@ class Probe:
         while {write.node for write in list(self._writes)[begun:]} != set(self._disks):
             if time.monotonic() > limit:
                 self.stop()
-                tasks = self._swarm.ssh(ADDRESS[MANAGERS[0]], f"docker service ps --no-trunc {SERVICE}", check=False)
+                tasks = self._swarm.ssh(self._manager, f"docker service ps --no-trunc {SERVICE}", check=False)
                 raise AssertionError(f"not every replica of the probe answers:\n{tasks}")
             time.sleep(0.1)
 
@@ -105,7 +106,7 @@ class Probe:
     def remove(self) -> None:
         """Take the service away too, and what it wrote."""
         self.stop()
-        self._swarm.ssh(ADDRESS[MANAGERS[0]], f"docker service rm {SERVICE}", check=False)
+        self._swarm.ssh(self._manager, f"docker service rm {SERVICE}", check=False)
         for node in self._disks:
             self._swarm.ssh(ADDRESS[node], f"rm -rf {FOLDER}", check=False)
 
