@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,17 @@ class Project(Site):
             ' | docker import --change \'CMD ["/usr/bin/sleep", "infinity"]\' - sleeper'
         )
         self.everywhere(lambda address: self.ssh(address, script))
+
+    @contextmanager
+    def rules(self, rules: dict[str, list[str]]) -> Iterator[None]:
+        """Packet filter rules inside machines, by address."""
+        for address, lines in rules.items():
+            self.ssh(address, " && ".join(f"iptables -I {line}" for line in lines))
+        try:
+            yield
+        finally:
+            for address, lines in rules.items():
+                self.ssh(address, " && ".join(f"iptables -D {line}" for line in lines))
 
     def everywhere(self, action: Callable[[str], object], addresses: Iterable[str] = ADDRESS.values()) -> None:
         """Do something to each of the seven nodes, or of others, given its address, at the same time."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -160,7 +159,7 @@ def test_each_closed_port_is_named_with_its_direction_before_a_join_that_would_h
     swarm.ssh(address, "docker swarm leave")
     at_managers = f"INPUT -s {address} -p tcp --dport 2377 -j DROP"
     at_joiner = [f"INPUT -p {kind} -j DROP" for kind in ("tcp --dport 7946", "udp --dport 7946", "udp --dport 4789")]
-    with _rules(swarm, {**{ADDRESS[name]: [at_managers] for name in MANAGERS}, address: at_joiner}):
+    with swarm.rules({**{ADDRESS[name]: [at_managers] for name in MANAGERS}, address: at_joiner}):
         begun = time.monotonic()
         said = swarm.refused("--refresh")
         assert time.monotonic() - begun < 30, said
@@ -176,7 +175,7 @@ def test_each_closed_port_is_named_with_its_direction_before_a_join_that_would_h
 def test_a_manager_that_others_cannot_reach_does_not_join(swarm: Project) -> None:
     joiner, address = "docker-app-3", ADDRESS["docker-app-3"]
     swarm.ssh(address, "docker swarm leave --force")
-    with _rules(swarm, {address: ["INPUT -p tcp --dport 2377 -j DROP"]}):
+    with swarm.rules({address: ["INPUT -p tcp --dport 2377 -j DROP"]}):
         said = swarm.refused("--refresh")
         assert any(f"2377/tcp {name} → {joiner}: no answer" in said for name in MANAGERS[:2]), said
         assert swarm.engine(address)["LocalNodeState"] == "inactive"
@@ -271,15 +270,3 @@ def _tasks(swarm: Project) -> dict[str, str]:
     while len(found := swarm.tasks("web", ADDRESS["docker-app-1"])) < len(SEVEN) and time.monotonic() < limit:
         time.sleep(0.2)
     return found
-
-
-@contextmanager
-def _rules(swarm: Project, rules: dict[str, list[str]]) -> Iterator[None]:
-    """Packet filter rules inside machines, by address."""
-    for address, lines in rules.items():
-        swarm.ssh(address, " && ".join(f"iptables -I {line}" for line in lines))
-    try:
-        yield
-    finally:
-        for address, lines in rules.items():
-            swarm.ssh(address, " && ".join(f"iptables -D {line}" for line in lines))
