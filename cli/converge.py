@@ -12,12 +12,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from proxmox_swarm.cli import leftovers
+from proxmox_swarm.cli import away, leftovers
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.known_hosts import write_known_hosts
 from proxmox_swarm.cli.progress import Progress, line
@@ -45,17 +45,29 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
         else:
             leftovers.release_lock(stack)
             state = stack.deployment()
+        left = away.find(settings, state)
+        away.require_possible(settings, state, left)
+        if left.nodes:
+            say(f"{'away':<9} {left}; left as {'it is' if len(left.nodes) == 1 else 'they are'}")
         if state.get("resources"):
-            refresh(stack, state, settings, say)
+            refresh(stack, state, settings, say, left)
+            if left.nodes:
+                stack.edit(lambda deployment: away.without_order(deployment, left))
             state = stack.deployment()
         progress = Progress(settings, say)
         # What asks the engines afterwards takes half a second to load: there is time for it while Pulumi works.
         threading.Thread(target=importlib.import_module, args=(TABLE,), daemon=True).start()
-        _pulumi(stack, session, progress, first=_not_well(state))
+        _pulumi(stack, session, progress, first=_not_well(state), options=left.options)
         if not progress.changed:
             say(line("up", "no change", time.monotonic() - progress.started))
         write_known_hosts(stack)
         importlib.import_module(TABLE).print_cluster(stack, settings)
+        if left.nodes:
+            hosts = ", ".join(sorted(set(left.nodes.values())))
+            say(
+                f"left alone: {left}. When {hosts} is back: `make up`; gone for good: `proxmox-swarm forget-host`, "
+                "docs/runbooks/proxmox-host-lost.md"
+            )
 
 
 @contextmanager
@@ -70,11 +82,14 @@ def alone(run: Path) -> Iterator[None]:
         yield
 
 
-def refresh(stack: Stack, state: dict[str, Any], settings: Settings, say: Callable[[str], None]) -> None:
-    """Learn what became of everything; after a kill, first clear what was never finished."""
+def refresh(
+    stack: Stack, state: dict[str, Any], settings: Settings, say: Callable[[str], None], left: away.Away
+) -> None:
+    """Learn what became of everything that is not left alone; after a kill, first clear what was never finished."""
     started = time.monotonic()
     pending = leftovers.unfinished(state)
     if pending:
+        away.require_clearable(state, left)
         removed = leftovers.remove_half_made(state, settings)
         say(
             line(
@@ -83,8 +98,8 @@ def refresh(stack: Stack, state: dict[str, Any], settings: Settings, say: Callab
                 time.monotonic() - started,
             )
         )
-    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *around_lost_endpoint(state))
-    say(line("refresh", f"{len(settings.nodes)} nodes compared with what is there", time.monotonic() - started))
+    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *left.options, *around_lost_endpoint(state))
+    say(line("refresh", f"{len(settings.nodes) - len(left.nodes)} nodes compared with what is there", time.monotonic() - started))
 
 
 def _not_well(state: dict[str, Any]) -> list[str]:
@@ -94,7 +109,9 @@ def _not_well(state: dict[str, Any]) -> list[str]:
     return [outputs["node"] for outputs in members if outputs.get("verdict", "ok") != "ok"]
 
 
-def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]) -> None:
+def _pulumi(
+    stack: Stack, session: Path, progress: Progress, *, first: list[str], options: Sequence[str] = ()
+) -> None:
     """Run ``pulumi up`` in a session of its own and follow its events."""
     with tempfile.TemporaryDirectory() as folder:
         events = Path(folder) / "events"
@@ -106,7 +123,7 @@ def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]
         }
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                stack.command("up", "--yes", "--skip-preview", "--event-log", str(events)),
+                stack.command("up", "--yes", "--skip-preview", "--event-log", str(events), *options),
                 cwd=stack.project,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,22 @@ class Stack:
         exported: dict[str, Any] = json.loads(self.run("stack", "export"))
         state: dict[str, Any] = exported.get("deployment") or {}
         return state
+
+    def edit(self, change: Callable[[dict[str, Any]], bool]) -> bool:
+        """Change the stack's state where ``change`` says that it did; whether it did. Refused by the CLI while it is locked."""
+        exported: dict[str, Any] = json.loads(self.run("stack", "export"))
+        changed = change(exported.get("deployment") or {})
+        if changed:
+            self.replace_state(exported)
+        return changed
+
+    def replace_state(self, exported: dict[str, Any]) -> None:
+        """Put a state, as ``stack export`` tells it, in place of the stack's own."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "state.json"
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(exported))
+            self.run("stack", "import", "--file", str(file))
 
     def backend(self) -> str:
         """Where the state is, as a URL: said by the environment, else by Pulumi.yaml or the last login."""

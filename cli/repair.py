@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxmox_swarm import toolchain
-from proxmox_swarm.cli import leftovers
+from proxmox_swarm.cli import away, leftovers
 from proxmox_swarm.cli.converge import refresh
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.progress import line
@@ -54,5 +54,9 @@ def repair(stack: Stack, say: Callable[[str], None], *, cancelled: bool) -> None
     ended = leftovers.end_orphans(stack.project)
     if ended:
         say(line("processes", f"of the killed run ended: {', '.join(map(str, ended))}", time.monotonic() - started))
-    refresh(stack, stack.deployment(), settings, say)
+    state = stack.deployment()
+    left = away.find(settings, state)
+    if left.nodes:
+        say(f"{'away':<9} {left}; left alone")
+    refresh(stack, state, settings, say, left)
     say(f"next: pulumi up -s {stack.name}")

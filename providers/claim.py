@@ -58,6 +58,8 @@ def _claim(props: Props, claim: str, *, held: list[str]) -> dict[str, Any]:
     marker = _marker(props, claim)
     found = ownership.inventory(_client(props))
     ownership.check_free(found, marker, plain(props["vm_ids"]), props["addresses"], held=held)
+    for host, reason in found.away.items():
+        say(props["node"], f"{host} {reason}: addresses of the guests there were not compared")
     return {**props, "claim": claim, "marker": str(marker), "owner": OURS}
 
 

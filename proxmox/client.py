@@ -19,6 +19,8 @@ from proxmoxer.core import AuthenticationError, ResourceException
 
 CONNECT_TIMEOUT = 5.0
 TASK_POLL = 0.3
+#: What Proxmox VE answers for a host that it cannot reach itself (AnyEvent::HTTP's own codes).
+UNREACHED = range(595, 600)
 
 
 class ProxmoxError(Exception):
@@ -38,7 +40,9 @@ class Guest:
 
     def __str__(self) -> str:
         kind = "VM" if self.kind == "qemu" else "container"
-        return f"{kind} {self.vm_id} '{self.name}' on {self.host}"
+        # Proxmox VE forgets the names of guests whose host is off.
+        name = f" '{self.name}'" if self.name else ""
+        return f"{kind} {self.vm_id}{name} on {self.host}"
 
 
 class Client:
@@ -75,6 +79,21 @@ class Client:
             )
             for entry in self._call("list the guests", lambda: self._api.cluster.resources.get(type="vm"))
         )
+
+    def hosts(self) -> Mapping[str, str]:
+        """The members of the Proxmox VE cluster, each ``online``, ``offline`` or ``unknown`` by the cluster's own word."""
+        listed = self._call("list the hosts", self._api.nodes.get)
+        return {str(entry["node"]): str(entry.get("status", "unknown")) for entry in listed}
+
+    def unreached(self, host: str) -> str | None:
+        """Why requests for a host do not reach it through this endpoint; None when they do."""
+        try:
+            self._api.nodes(host).version.get()
+        except ResourceException as error:
+            return _reason(error) if error.status_code in UNREACHED else None
+        except requests.RequestException as error:
+            return _reason(error)
+        return None
 
     def require_sight_of_all(self) -> None:
         """Make sure that guests of others are listed too. Raises ProxmoxError: unseen ones would look like free addresses."""

@@ -12,9 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from proxmox_swarm.proxmox import hosts
 from proxmox_swarm.proxmox.client import Client, Guest, ProxmoxError
 
 PROBE_TIMEOUT = 0.5
@@ -47,10 +48,14 @@ class Marker:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Every guest of the Proxmox VE cluster with its configuration."""
+    """Every guest of the Proxmox VE cluster with its configuration.
+
+    ``away``: hosts that have guests and cannot be asked, each with the reason in words.
+    """
 
     guests: tuple[Guest, ...]
     configs: Mapping[int, Mapping[str, Any]]
+    away: Mapping[str, str] = field(default_factory=dict)
 
     def by_id(self, vm_id: int) -> Guest | None:
         """The guest with this id."""
@@ -77,9 +82,11 @@ def inventory(client: Client) -> Inventory:
             return known[1]
         client.require_sight_of_all()
         guests = client.guests()
+        away = hosts.absent(client, {guest.host for guest in guests})
+        asked = [guest for guest in guests if guest.host not in away]
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            configs = list(pool.map(lambda g: _config_or_nothing(client, g), guests))
-        read = Inventory(guests, {g.vm_id: c for g, c in zip(guests, configs, strict=True)})
+            configs = list(pool.map(lambda g: _config_or_nothing(client, g), asked))
+        read = Inventory(guests, {g.vm_id: c for g, c in zip(asked, configs, strict=True)}, away)
         _cache[client.endpoint] = (time.monotonic(), read)
         return read
 
@@ -99,7 +106,7 @@ def check_free(
             continue
         other = found.marker(guest)
         if other is None or other.claim != marker.claim:
-            raise TakenError(_taken(f"VM id {vm_id}", marker, guest, other))
+            raise TakenError(_taken(f"VM id {vm_id}", marker, guest, other, found.away.get(guest.host)))
         owned = True
     silent: list[str] = []
     for address in addresses:
@@ -109,7 +116,7 @@ def check_free(
             continue
         other = found.marker(guest)
         if guest.vm_id not in vm_ids and (other is None or other.claim != marker.claim):
-            raise TakenError(_taken(f"address {address}", marker, guest, other))
+            raise TakenError(_taken(f"address {address}", marker, guest, other, None))
     _refuse_answering(marker, [address for address in silent if address not in held])
     return "ours" if owned else "free"
 
@@ -136,8 +143,15 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _taken(what: str, marker: Marker, guest: Guest, other: Marker | None) -> str:
-    if other is None:
+def _taken(what: str, marker: Marker, guest: Guest, other: Marker | None, away: str | None) -> str:
+    if away:
+        whose = f"{guest.host} {away}, so nobody can read whose it is"
+        way_out = (
+            f"wait until {guest.host} is back, or choose another one. If {guest.host} is gone for good, take it out of the "
+            f"Proxmox VE cluster, on a host that lives: `pvecm delnode {guest.host}`, then "
+            f"`rm -r /etc/pve/nodes/{guest.host}`; docs/runbooks/proxmox-host-lost.md"
+        )
+    elif other is None:
         whose, way_out = "it carries no marker of ours", "choose another one, or remove that guest"
     elif (other.project, other.stack, other.node) == (marker.project, marker.stack, marker.node):
         whose = (
@@ -154,7 +168,7 @@ def _config_or_nothing(client: Client, guest: Guest) -> Mapping[str, Any]:
     try:
         return client.config(guest)
     except ProxmoxError:
-        return {}  # removed while we looked, or its host is down: its id still counts as taken
+        return {}  # removed while we looked, or its host went down: its id still counts as taken
 
 
 def _addresses(config: Mapping[str, Any]) -> set[str]:
