@@ -48,9 +48,13 @@ class Away:
         return "; ".join(told)
 
 
-def find(settings: Settings, state: Json) -> Away:
-    """Ask Proxmox VE which hosts of a stack are away. Raises ProxmoxError."""
-    hosts = {node.host for node in settings.nodes.values()} | set(machines(state).values())
+def find(settings: Settings, state: Json, *, declared: bool = True) -> Away:
+    """Ask Proxmox VE which hosts of a stack are away: the recorded ones, and those declared. Raises ProxmoxError."""
+    hosts = {host for resource in [*_resources(state), *_creating(state)] if (host := host_of(resource))}
+    if declared:
+        hosts |= {node.host for node in settings.nodes.values()}
+    if not hosts:
+        return Away()
     client = Client(settings.proxmox.endpoints, insecure=settings.proxmox.insecure)
     return left_alone(state, absent(client, hosts))
 
@@ -88,11 +92,9 @@ def require_possible(settings: Settings, state: Json, away: Away) -> None:
 
 def require_clearable(state: Json, away: Away) -> None:
     """Refuse to forget what a killed run left half made on a host that is away: it would be taken for whole later."""
-    pending: list[Json] = state.get("pending_operations") or []
-    there = [o["resource"] for o in pending if o["type"] == "creating" and host_of(o["resource"]) in away.hosts]
-    for resource in there:
-        if resource["type"] == VM:
-            host = host_of(resource)
+    for resource in _creating(state):
+        host = host_of(resource)
+        if resource["type"] == VM and host in away.hosts:
             raise CommandError(
                 f"an earlier run was killed while it made {name_of(resource)} on {host}, which {away.hosts[str(host)]}: what "
                 f"it left there cannot be cleared. Run this again when {host} is back; if it is gone for good: "
@@ -149,6 +151,11 @@ def _node_of(resource: Json) -> str | None:
         return str(node)
     parent = str(resource.get("parent") or "")
     return parent.rpartition("::")[2] if "$swarm:index:VirtualMachine::" in parent else None
+
+
+def _creating(state: Json) -> list[Json]:
+    pending: list[Json] = state.get("pending_operations") or []
+    return [operation["resource"] for operation in pending if operation["type"] == "creating"]
 
 
 def _resources(state: Json) -> list[Json]:

@@ -98,8 +98,11 @@ def refresh(
                 time.monotonic() - started,
             )
         )
-    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *left.options, *around_lost_endpoint(state))
-    say(line("refresh", f"{len(settings.nodes) - len(left.nodes)} nodes compared with what is there", time.monotonic() - started))
+    stack.run(
+        "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *left.options, *around_lost_endpoint(state)
+    )
+    compared = len(settings.nodes) - len(left.nodes)
+    say(line("refresh", f"{compared} nodes compared with what is there", time.monotonic() - started))
 
 
 def _not_well(state: dict[str, Any]) -> list[str]:
@@ -109,9 +112,7 @@ def _not_well(state: dict[str, Any]) -> list[str]:
     return [outputs["node"] for outputs in members if outputs.get("verdict", "ok") != "ok"]
 
 
-def _pulumi(
-    stack: Stack, session: Path, progress: Progress, *, first: list[str], options: Sequence[str] = ()
-) -> None:
+def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str], options: Sequence[str] = ()) -> None:
     """Run ``pulumi up`` in a session of its own and follow its events."""
     with tempfile.TemporaryDirectory() as folder:
         events = Path(folder) / "events"

@@ -158,6 +158,15 @@ def repair(
     run(stack_here(stack, Path.cwd()), say, cancelled=cancelled)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def around(context: typer.Context, stack: StackOption) -> None:
+    """Pulumi's preview, refresh or up around Proxmox VE hosts that are away. Further arguments go to Pulumi."""
+    from proxmox_swarm.cli.around import around as run
+    from proxmox_swarm.cli.repair import stack_here
+
+    sys.exit(run(stack_here(stack, Path.cwd()), context.args, say))
+
+
 @app.command("known-hosts")
 def known_hosts(stack: StackOption = "lab") -> None:
     """Pin the nodes' host keys where ssh and docker look for them."""

@@ -89,7 +89,7 @@ class Stack:
         return state
 
     def edit(self, change: Callable[[dict[str, Any]], bool]) -> bool:
-        """Change the stack's state where ``change`` says that it did; whether it did. Refused by the CLI while it is locked."""
+        """Change the stack's state; ``change`` says whether it did. The CLI refuses that while the stack is locked."""
         exported: dict[str, Any] = json.loads(self.run("stack", "export"))
         changed = change(exported.get("deployment") or {})
         if changed:

@@ -55,7 +55,7 @@ def repair(stack: Stack, say: Callable[[str], None], *, cancelled: bool) -> None
     if ended:
         say(line("processes", f"of the killed run ended: {', '.join(map(str, ended))}", time.monotonic() - started))
     state = stack.deployment()
-    left = away.find(settings, state)
+    left = away.find(settings, state, declared=False)
     if left.nodes:
         say(f"{'away':<9} {left}; left alone")
     refresh(stack, state, settings, say, left)

@@ -201,4 +201,4 @@ def _reason(error: Exception) -> str:
     inner = error.args[0] if error.args else None
     cause = getattr(inner, "reason", None) or error  # urllib3 wraps what happened into "max retries exceeded"
     text = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", " ".join(str(cause).split()))
-    return text or type(error).__name__
+    return text.rstrip(" :") or type(error).__name__

@@ -21,6 +21,7 @@ from proxmox_swarm.proxmox import client as module
 from proxmox_swarm.proxmox import ownership
 from proxmox_swarm.proxmox.client import Client, Guest, ProxmoxError
 from proxmox_swarm.proxmox.endpoint import first_answering
+from proxmox_swarm.proxmox.hosts import absent
 
 VM = Guest(4100, "docker-app-1", "pve01", "qemu", "running", ())
 BASE = "nodes/pve01/qemu/4100"
@@ -196,7 +197,7 @@ def test_guests_are_listed_with_what_may_be_missing(api: Api, proxmox: Client) -
     )
     first, second = proxmox.guests()
     assert first == Guest(4100, "a", "pve01", "qemu", "running", ("swarm-lab", "x"))
-    assert (str(second), second.status, second.tags) == ("container 200 '' on pve02", "unknown", ())
+    assert (str(second), second.status, second.tags) == ("container 200 on pve02", "unknown", ())
 
 
 def test_a_container_is_read_where_containers_are(api: Api, proxmox: Client) -> None:
@@ -297,6 +298,8 @@ def listed(api: Api) -> Callable[[], int]:
     guests = [{"vmid": i, "name": f"g{i}", "node": "pve01", "type": "qemu"} for i in (1, 2)]
     api.has("GET cluster/resources", guests)
     api.has("GET access/permissions", {"/vms": {"VM.Audit": 1}})
+    api.has("GET nodes", [{"node": "pve01", "status": "online"}])
+    api.has("GET nodes/pve01/version", {"version": "9.1"})
     api.has("GET nodes/pve01/qemu/1/config", {"description": "one"})
     api.has("GET nodes/pve01/qemu/2/config", ResourceException(595, "No route to host", "pve01"))
     return lambda: [call for call, _ in api.asked].count("GET cluster/resources")
@@ -314,6 +317,34 @@ def test_claims_made_at_the_same_moment_share_one_reading(
     monkeypatch.setattr(ownership, "SNAPSHOT_SECONDS", 0.0)
     ownership.inventory(proxmox)
     assert count() == 2
+
+
+def test_guests_of_a_host_that_is_off_are_not_asked_for(
+    api: Api, proxmox: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_cache", {})
+    listed(api)
+    api.has("GET nodes", [{"node": "pve01", "status": "offline"}])
+    found = ownership.inventory(proxmox)
+    assert ([guest.vm_id for guest in found.guests], found.configs) == ([1, 2], {})
+    assert found.away == {"pve01": "is offline"}
+
+
+def test_hosts_that_nothing_can_be_asked_of_are_told_apart(api: Api, proxmox: Client) -> None:
+    states = {"pve01": "online", "pve02": "offline", "pve03": "unknown", "pve04": "online", "pve05": "online"}
+    api.has("GET nodes", [{"node": name, "status": state} for name, state in states.items()])
+    api.has("GET nodes/pve01/version", {"version": "9.1"})
+    api.has("GET nodes/pve03/version", ResourceException(595, "No route to host", ""))
+    api.has("GET nodes/pve04/version", requests.ReadTimeout("Read timed out."))
+    api.has("GET nodes/pve05/version", ResourceException(403, "Forbidden", "Permission check failed"))
+    assert absent(proxmox, ["pve01", "pve02", "pve03", "pve04", "pve05", "pve09"]) == {
+        "pve02": "is offline",
+        "pve03": "does not answer (595 No route to host)",
+        "pve04": "does not answer (Read timed out.)",
+        "pve09": "is no member of the Proxmox VE cluster",
+    }
+    api.asked.clear()
+    assert absent(proxmox, []) == {} and api.asked == []
 
 
 def test_a_task_is_followed_over_an_answer_that_did_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
