@@ -23,6 +23,13 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
+def ask(question: str) -> str:
+    """What a person types; CommandError where nobody can."""
+    if not sys.stdin.isatty():
+        raise CommandError("nobody is here to be asked: --yes, if you mean it")
+    return str(typer.prompt(question))
+
+
 @app.command()
 def up(stack: StackOption = "lab") -> None:
     """Everything from a fresh machine to a running swarm in the lab; then prints what is there."""
@@ -142,6 +149,65 @@ def undrain(
     enter_lab(stack)
     reason = run(stack, Path.cwd(), node)
     say(f"{node} is back ({reason})" if reason is not None else f"{node} was not drained by hand; nothing changed")
+
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ToOption = Annotated[Path | None, typer.Option("--to", help="The file; by default one named for the node, here.")]
+GoneOption = Annotated[
+    bool, typer.Option("--others-are-gone", help="The managers not shown to be off are off, or gone for good.")
+]
+
+
+@app.command()
+def backup(
+    stack: StackOption = "lab",
+    to: ToOption = None,
+    node: Annotated[str, typer.Option(help="The manager to take it from; by default one that is not the leader.")] = "",
+    stop_decisions: Annotated[
+        bool, typer.Option("--stop-decisions", help="With one or two managers: the swarm may be without them for it.")
+    ] = False,
+) -> None:
+    """Save the swarm's raft state, with all its keys and secrets, to a private file."""
+    from proxmox_swarm.cli.raft_state import take_backup
+
+    take_backup(stack, Path.cwd(), to, node, stop_decisions=stop_decisions, say=say)
+
+
+@app.command()
+def recover(
+    stack: StackOption = "lab", to: ToOption = None, yes: YesOption = False, others_are_gone: GoneOption = False
+) -> None:
+    """Lost quorum: go on from the manager that knows the most, as the only one."""
+    from proxmox_swarm.cli.raft_state import recover as run
+
+    run(stack, Path.cwd(), to, yes=yes, others_are_gone=others_are_gone, say=say, ask=ask)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `backup` or `recover` wrote.")],
+    node: Annotated[str, typer.Option(help="The manager it was taken from.")],
+    stack: StackOption = "lab",
+    yes: YesOption = False,
+    others_are_gone: GoneOption = False,
+    discard_newer: Annotated[
+        bool, typer.Option("--discard-newer", help="Go back to the backup although a manager holds newer state.")
+    ] = False,
+) -> None:
+    """All managers lost: put a backup on one of them and go on from there."""
+    from proxmox_swarm.cli.raft_state import restore as run
+
+    run(
+        stack,
+        Path.cwd(),
+        file,
+        node,
+        yes=yes,
+        others_are_gone=others_are_gone,
+        discard_newer=discard_newer,
+        say=say,
+        ask=ask,
+    )
 
 
 @app.command()

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 #: Reads program and arguments from stdin, so that neither shows up in the host's process list. ``-I -S`` keeps the
 #: start short and the host's own Python packages out of it.
-ARGV = ("python3", "-I", "-S", "-c", "import sys,json;d=json.loads(sys.stdin.readline());exec(d.pop('program'),d)")
+ARGV = (
+    "python3",
+    "-I",
+    "-S",
+    "-c",
+    "import sys,json;d=json.loads(sys.stdin.buffer.readline());exec(d.pop('program'),d)",
+)
 
 
 @cache
@@ -41,6 +47,18 @@ def run_script(
     """
     result = connection.run(ARGV, input=payload(name, args), sudo=sudo, timeout=timeout)
     return _answer(connection, what, result.code, result.stdout, result.stderr)
+
+
+def run_with_data(
+    connection: Connection, name: str, args: dict[str, Any], data: bytes = b"", *, what: str, timeout: float
+) -> tuple[Any, bytes]:
+    """As :func:`run_script`, as root, for a program that reads ``data`` behind its arguments or writes some first.
+
+    Returns the result and what was written before it, without the line end between them.
+    """
+    result = connection.run(ARGV, input=payload(name, args) + data, sudo=True, timeout=timeout)
+    found = _answer(connection, what, result.code, result.stdout, result.stderr)
+    return found, result.stdout.rstrip(b"\n").rpartition(b"\n")[0]
 
 
 class RunningScript:
@@ -82,4 +100,4 @@ def _answer(connection: Connection, what: str, code: int, stdout: bytes, stderr:
         last = error.splitlines()[-1] if error else f"exit code {code}"
         hint = "Install python3 on the host." if code == 127 else ""
         raise CommandFailed(what, where=str(connection.target), came_back=f"{last}\n{error}", do_now=hint)
-    return json.loads(stdout.decode().splitlines()[-1])
+    return json.loads(stdout.rstrip(b"\n").rpartition(b"\n")[2])

@@ -97,6 +97,9 @@ class EngineApi(Protocol):
     def service_update(self, service_id: str, version: int, spec: Json) -> None:
         """``POST /services/{id}/update`` with the whole spec; its registry credentials stay as they are."""
 
+    def listing(self, kind: str) -> list[Json]:
+        """``GET /services``, ``/networks``, ``/secrets``, ``/configs``: everything of the kind that this engine knows."""
+
 
 class Engine:
     """:class:`EngineApi` over SSH. Safe for several threads; made once per host by :func:`engine`."""
@@ -166,6 +169,9 @@ class Engine:
     def service_update(self, service_id: str, version: int, spec: Json) -> None:  # noqa: D102
         query = {"version": str(version), "registryAuthFrom": "spec"}
         self._request("POST", f"/services/{service_id}/update", query=query, body=spec)
+
+    def listing(self, kind: str) -> list[Json]:  # noqa: D102
+        return list(self._request("GET", f"/{kind}").json())
 
     def _open_tunnel(self) -> Tunnel:
         with self._lock:

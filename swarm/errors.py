@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxmox_swarm.host.errors import Failure, HostError
 
 __all__ = [
+    "BackupUnusable",
     "DrainTimeout",
     "EngineError",
     "Failure",
@@ -15,6 +16,7 @@ __all__ = [
     "NoManager",
     "PortsClosed",
     "QuorumAtRisk",
+    "RecoveryRefused",
     "RoleTimeout",
     "SplitDeclaration",
     "SwarmError",
@@ -73,3 +75,11 @@ class DrainTimeout(SwarmError):
 
 class LockBusy(SwarmError):
     """Another operation on the same cluster did not end in time."""
+
+
+class BackupUnusable(SwarmError):
+    """A backup that is damaged, or of another swarm, or of another node."""
+
+
+class RecoveryRefused(SwarmError):
+    """Forcing a new cluster would do harm now, or is not called for."""
