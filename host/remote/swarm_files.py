@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -155,7 +156,9 @@ def put(data: bytes, swarm: Path) -> str | None:
 def set_aside(swarm: Path) -> str | None:
     """Move the folder out of dockerd's way; where it is now, or None where it was empty."""
     if swarm.exists() and any(swarm.iterdir()):
-        aside = swarm.with_name(time.strftime("swarm.before-%Y%m%dT%H%M%SZ", time.gmtime()))
+        stem = time.strftime("swarm.before-%Y%m%dT%H%M%SZ", time.gmtime())
+        names = (swarm.with_name(f"{stem}-{number}" if number else stem) for number in itertools.count())
+        aside = next(name for name in names if not name.exists())
         swarm.rename(aside)
         return str(aside)
     if swarm.exists():
