@@ -168,8 +168,10 @@ def backup(
     ] = False,
 ) -> None:
     """Save the swarm's raft state, with all its keys and secrets, to a private file."""
-    from proxmox_swarm.cli.raft_state import take_backup
+    from proxmox_swarm.cli.backup import take_backup
+    from proxmox_swarm.cli.inside import enter_lab
 
+    enter_lab(stack)
     take_backup(stack, Path.cwd(), to, node, stop_decisions=stop_decisions, say=say)
 
 
@@ -178,8 +180,10 @@ def recover(
     stack: StackOption = "lab", to: ToOption = None, yes: YesOption = False, others_are_gone: GoneOption = False
 ) -> None:
     """Lost quorum: go on from the manager that knows the most, as the only one."""
-    from proxmox_swarm.cli.raft_state import recover as run
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.recovery import recover as run
 
+    enter_lab(stack)
     run(stack, Path.cwd(), to, yes=yes, others_are_gone=others_are_gone, say=say, ask=ask)
 
 
@@ -195,8 +199,10 @@ def restore(
     ] = False,
 ) -> None:
     """All managers lost: put a backup on one of them and go on from there."""
-    from proxmox_swarm.cli.raft_state import restore as run
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.recovery import restore as run
 
+    enter_lab(stack)
     run(
         stack,
         Path.cwd(),

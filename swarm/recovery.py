@@ -16,7 +16,7 @@ from proxmox_swarm.swarm.managers import find_manager
 from proxmox_swarm.swarm.ports import MANAGEMENT
 from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.state_files import SSH_FILES, Packed, StateFiles
-from proxmox_swarm.swarm.survey import Sight, Survey
+from proxmox_swarm.swarm.survey import Sight
 
 #: An init that forces answers after some 20 s; dockerd may have much to start besides.
 FORCE_TIMEOUT = 180.0
@@ -46,9 +46,7 @@ def force(
     Its state is packed first, with dockerd stopped, and given to ``keep``; dockerd is then started without its swarm, so that
     it reaches no other manager any more, and told to force a new cluster. Raises SwarmLocked, SwarmError, HostError.
     """
-    if survivor.disk is None:
-        raise RecoveryRefused("forcing a new cluster", where=str(survivor.target), came_back=survivor.why)
-    if survivor.disk.locked:
+    if survivor.disk is not None and survivor.disk.locked:
         raise SwarmLocked(
             "forcing a new cluster",
             where=str(survivor.target),
@@ -56,7 +54,7 @@ def force(
             "(moby issue 36852)",
             do_now="Bring a majority of the managers back and unlock them. Nothing was changed.",
         )
-    keep(files.save(survivor.target, survivor.disk.root, detach=True))
+    keep(files.save(survivor.target, survivor.root, detach=True))
     init(survivor.target, cluster_id, access=access)
 
 
@@ -81,11 +79,10 @@ def init(target: Target, cluster_id: str, *, access: Access = SSH) -> None:
         )
 
 
-def finish(
-    target: Target, cluster_id: str, root: str, *, access: Access = SSH, files: StateFiles = SSH_FILES
-) -> Outcome:
+def finish(survivor: Sight, cluster_id: str, *, access: Access = SSH, files: StateFiles = SSH_FILES) -> Outcome:
     """Take the force out of dockerd's memory by a restart, wait for the nodes to come back, and count what is there."""
-    files.finish(target, root)
+    target = survivor.target
+    files.finish(target, survivor.root)
     limit = Deadline.after(FORCE_TIMEOUT, access.clock)
     if limit.poll(lambda: _is_manager(access, target, cluster_id), 0.5) is None:
         raise SwarmError(
@@ -107,11 +104,12 @@ def finish(
     return Outcome(contents, ready, tuple(nodes.hostname_of(n) for n in everyone if not nodes.is_ready(n)))
 
 
-def give_up(found: Survey, begun: Sight, *, files: StateFiles = SSH_FILES) -> str | None:
-    """A recovery that was begun on a node whose swarm then got its leader back: the node goes back into it as it was."""
-    if begun.disk is None:
-        raise RecoveryRefused(f"undoing the recovery of swarm {found.cluster_id}", where=str(begun.target))
-    return files.undo(begun.target, begun.disk.root)
+def give_up(begun: Sight, *, files: StateFiles = SSH_FILES) -> str | None:
+    """A recovery that was begun on a node whose swarm then got its leader back: the node goes back into it as it was.
+
+    State that came from a backup is taken away instead; returns where it is now.
+    """
+    return files.undo(begun.target, begun.root)
 
 
 def _is_manager(access: Access, target: Target, cluster_id: str) -> bool | None:

@@ -41,6 +41,11 @@ class Sight:
         """Whether a recovery was begun here and has not ended."""
         return self.disk is not None and self.disk.recovering
 
+    @property
+    def root(self) -> str:
+        """dockerd's data folder, on a host that answered."""
+        return self.disk.root if self.disk is not None else ""
+
     def __str__(self) -> str:
         engine = f"engine {self.place.state}" if self.place is not None else "engine does not answer"
         if self.disk is None:

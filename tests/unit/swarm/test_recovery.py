@@ -34,7 +34,7 @@ def forced(world: World, disks: Disks, kept: list[Packed] | None = None) -> reco
     found.refuse_while_alive()
     survivor = found.begun or found.survivor()
     recovery.force(survivor, found.cluster_id, (kept if kept is not None else []).append, access=world, files=disks)
-    return recovery.finish(survivor.target, found.cluster_id, "/var/lib/docker", access=world, files=disks)
+    return recovery.finish(survivor, found.cluster_id, access=world, files=disks)
 
 
 def raft(swarm: Swarm) -> list[str]:
@@ -178,7 +178,7 @@ def test_a_recovery_that_broke_off_is_completed_by_the_next(world: World, disks:
     found = looked(world, disks)
     if found.working is not None:  # forced: what is left is to finish
         assert found.begun is found.working
-        recovery.finish(found.working.target, swarm.id, "/var/lib/docker", access=world, files=disks)
+        recovery.finish(found.working, swarm.id, access=world, files=disks)
     else:
         forced(world, disks)
     assert raft(swarm) == ["c"]
@@ -193,7 +193,7 @@ def test_a_node_that_was_detached_goes_back_when_its_swarm_got_its_leader_back(w
     world["a"].on = world["b"].on = True
     found = looked(world, disks)
     assert found.begun is not None and found.working is not None and found.working is not found.begun
-    recovery.give_up(found, found.begun, files=disks)
+    recovery.give_up(found.begun, files=disks)
     assert raft(swarm) == ["a", "b", "c"] and world["c"].state == "active"
 
 
