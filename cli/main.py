@@ -217,6 +217,22 @@ def restore(
 
 
 @app.command()
+def unlock(
+    key_from_stdin: Annotated[
+        bool, typer.Option("--key-from-stdin", help="Read the key there instead of in the stack's outputs.")
+    ] = False,
+    stack: StackOption = "lab",
+) -> None:
+    """Give the managers that are locked, after their engines have restarted, their key."""
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.unlock import unlock as run
+
+    enter_lab(stack)
+    names = run(stack, Path.cwd(), sys.stdin.readline().strip() if key_from_stdin else None)
+    say(f"unlocked: {', '.join(names)}" if names else "no declared manager is locked; nothing changed")
+
+
+@app.command()
 def repair(
     stack: Annotated[str, typer.Option("--stack", "-s", help="The stack, as in Pulumi.<stack>.yaml.")],
     cancelled: Annotated[

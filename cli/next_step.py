@@ -34,7 +34,7 @@ class _Commands:
             "quorum": self._quorum,
             "machine": lambda p: f"{self.up}    starts {p.subject} if it is off; else look at its console",
             "engine": lambda p: self.on(p.subject, "sudo systemctl restart docker"),
-            "locked": lambda p: self.on(p.subject, "docker swarm unlock"),
+            "locked": lambda _: self._unlock(),
             "member": lambda p: f"{self.up}    puts {p.subject} right in the swarm",
             "drifted": lambda p: f"{self.up}    puts {p.subject} back to what is declared",
             "certificate": lambda p: self.on(p.subject, "sudo journalctl -u docker -g certificate"),
@@ -51,14 +51,16 @@ class _Commands:
         """A command on a node."""
         return f"{self.ours('connect', node)} -- {command}"
 
+    def _unlock(self) -> str:
+        return f"{self.ours('unlock')}    gives the locked managers their key"
+
     def _manager(self) -> str:
         return self.status.leader or next(n.name for n in self.status.nodes if n.role == "manager")
 
     def _quorum(self, _: Problem) -> str:
         managers = [n for n in self.status.nodes if n.declared is not None and n.role == "manager"]
-        locked = [n for n in managers if n.verdict == "locked"]
-        if locked:
-            return f"{self.on(locked[0].name, 'docker swarm unlock')}    the same on {_others(locked) or 'no other'}"
+        if any(n.verdict == "locked" for n in managers):
+            return self._unlock()
         if not any(n.answers for n in self.status.nodes):
             return f"{self.ours('connect', managers[0].name)}    no node answers at all: is it the way from here?"
         silent = [n for n in managers if not n.answers]
@@ -79,10 +81,6 @@ class _Commands:
         raft = node.entry is not None and node.entry.reachability
         command = f"docker node demote {identity}" if raft else f"docker node rm --force {identity}"
         return f"{self.on(self._manager(), command)}    or declare it in Pulumi.{self.stack}.yaml"
-
-
-def _others(nodes: list[NodeStatus]) -> str:
-    return ", ".join(node.name for node in nodes[1:])
 
 
 def _machine(node: NodeStatus) -> str:

@@ -77,9 +77,9 @@ class Stack:
             raise CommandError(f"stack {self.name} could not be made", done.stderr + done.stdout)
         self.run("stack", "select")  # the folder it was made from is gone, and with it the selection
 
-    def outputs(self) -> dict[str, Any]:
-        """The stack's outputs."""
-        found: dict[str, Any] = json.loads(self.run("stack", "output", "--json"))
+    def outputs(self, *, secrets: bool = False) -> dict[str, Any]:
+        """The stack's outputs; of secret ones the values only where ``secrets`` are asked for."""
+        found: dict[str, Any] = json.loads(self.run("stack", "output", "--json", *["--show-secrets"] * secrets))
         return found
 
     def deployment(self) -> dict[str, Any]:

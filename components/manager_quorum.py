@@ -9,18 +9,22 @@ from typing import Any
 import pulumi
 
 from proxmox_swarm.components.membership import NodeArgs, make_member
+from proxmox_swarm.providers.autolock import Autolock
 from proxmox_swarm.providers.cluster import Cluster
 from proxmox_swarm.providers.cluster_settings import INIT_ONLY, ClusterSettings
 from proxmox_swarm.providers.member import Member
+from proxmox_swarm.providers.token_rotation import TokenRotation
 from proxmox_swarm.settings.model import Settings
 
-NOT_OF_THE_ENGINE = ("undeclared",)
+NOT_OF_THE_ENGINE = ("undeclared", "autolock", "rotate")
 
 
 class ManagerQuorum(pulumi.ComponentResource):
     """Finds or initialises the swarm once its managers can be reached, and holds the managers' memberships."""
 
     cluster: Cluster
+    #: unlocks managers that wait for their key: whatever takes a quorum comes after it
+    autolock: Autolock
     cluster_id: pulumi.Output[str]
 
     def __init__(
@@ -43,6 +47,16 @@ class ManagerQuorum(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(ready), protect=settings.proxmox.protect),
         )
         self.cluster_id = self.cluster.cluster_id
+        self.autolock = Autolock(
+            name,
+            managers=managers,
+            cluster_id=self.cluster_id,
+            enabled=wanted.autolock,
+            number=wanted.rotate.unlock_key,
+            timeout=settings.deadlines.join,
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=self.cluster),
+        )
+        after_unlock = pulumi.ResourceOptions(parent=self, deleted_with=self.cluster, depends_on=[self.autolock])
         declared = asdict(wanted)
         ClusterSettings(
             name,
@@ -50,8 +64,17 @@ class ManagerQuorum(pulumi.ComponentResource):
             cluster_id=self.cluster_id,
             fields=_engine_fields(declared),
             init={key: list(v) if isinstance(v := declared[key], tuple) else v for key in INIT_ONLY},
-            opts=pulumi.ResourceOptions(parent=self, deleted_with=self.cluster),
+            opts=after_unlock,
         )
+        for role, number in (("worker", wanted.rotate.worker), ("manager", wanted.rotate.manager)):
+            TokenRotation(
+                f"{role}-token",
+                managers=managers,
+                cluster_id=self.cluster_id,
+                role=role,
+                number=number,
+                opts=after_unlock,
+            )
         self.register_outputs({"clusterId": self.cluster_id})
 
     def join(self, args: NodeArgs, after: Sequence[pulumi.Resource]) -> Member:

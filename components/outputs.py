@@ -1,4 +1,4 @@
-"""What a stack says about itself, for people and for other projects. Names are stable; nothing here is secret."""
+"""What a stack says about itself, for people and for other projects. Names are stable; secret are the unlock keys alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def outputs(cluster: SwarmCluster) -> dict[str, Any]:
     settings = cluster.settings
     return {
         "clusterId": cluster.cluster.cluster_id,
-        "caDigest": cluster.cluster.ca_digest,
+        "caDigest": cluster.ca.ca_digest,
         "managerAddresses": [node.address for node in settings.managers],
         "ingressAddresses": [node.address for node in settings.nodes.values()],
         "nodes": [_node(cluster, node) for node in settings.nodes.values()],
@@ -25,6 +25,8 @@ def outputs(cluster: SwarmCluster) -> dict[str, Any]:
         "sshKnownHosts": [
             pulumi.Output.concat(node.address, " ", cluster.host_keys[node.name]) for node in settings.nodes.values()
         ],
+        "unlockKey": pulumi.Output.secret(cluster.autolock.key),
+        "previousUnlockKey": pulumi.Output.secret(cluster.autolock.previous_key),
         "dockerContext": f"docker context create {settings.marker} "
         f"--docker host=ssh://{settings.access.user}@{settings.managers[0].address}",
     }

@@ -15,6 +15,7 @@ from proxmox_swarm.components.manager_quorum import ManagerQuorum
 from proxmox_swarm.components.membership import NodeArgs
 from proxmox_swarm.components.virtual_machine import VirtualMachine, VirtualMachineArgs
 from proxmox_swarm.components.worker_pool import WorkerPool
+from proxmox_swarm.providers.ca_rotation import CaRotation
 from proxmox_swarm.providers.first_boot import FirstBoot
 from proxmox_swarm.providers.host_state import HostState
 from proxmox_swarm.providers.member import Member
@@ -55,12 +56,18 @@ class SwarmCluster(pulumi.ComponentResource):
         else:
             self._bring_up()
         self.undeclared = self._look_for_others()
+        self.ca = self._rotate_ca()
         self.register_outputs({"clusterId": self.cluster.cluster_id})
 
     @property
     def cluster(self) -> Any:
         """The swarm's own resource."""
         return self._quorum.cluster
+
+    @property
+    def autolock(self) -> Any:
+        """The lock of the managers."""
+        return self._quorum.autolock
 
     @property
     def host_keys(self) -> dict[str, pulumi.Output[str]]:
@@ -84,7 +91,21 @@ class SwarmCluster(pulumi.ComponentResource):
         before: After = []
         for node in order.rolling(self.settings.nodes.values(), first):
             self._make_machine(node, before)
-            before = [self._join(node, [self._set_host(node, before), *before])]
+            host = self._set_host(node, [self._quorum.autolock, *before])
+            before = [self._join(node, [host, *before])]
+
+    def _rotate_ca(self) -> CaRotation:
+        """Last of all: it takes every member, and one that is down would hold it up for ever."""
+        return CaRotation(
+            "ca",
+            managers=self._managers,
+            cluster_id=self.cluster.cluster_id,
+            number=self.settings.cluster.rotate.ca,
+            timeout=self.settings.deadlines.rotation,
+            opts=pulumi.ResourceOptions(
+                parent=self._quorum, depends_on=[*self.members.values(), self.undeclared], deleted_with=self.cluster
+            ),
+        )
 
     def _look_for_others(self) -> Undeclared:
         """After all members, so that a policy to remove others never takes a manager out before its successor is in."""
@@ -174,7 +195,7 @@ class SwarmCluster(pulumi.ComponentResource):
             managers=self._managers,
         )
         group = self._quorum if node.role == "manager" else self._pools[node.pool]
-        self.members[node.name] = group.join(args, after)
+        self.members[node.name] = group.join(args, [self._quorum.autolock, *after])
         return self.members[node.name]
 
 

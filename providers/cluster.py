@@ -27,18 +27,21 @@ class ClusterProvider(Provider):
             targets(props["managers"]), _init_options(props), deadline=float(props["join_timeout"])
         )
         say(facts.init_node, f"swarm {facts.cluster_id[:4]} {'initialised' if facts.created else 'adopted'}")
-        return CreateResult(facts.cluster_id, _outputs(props, facts.cluster_id, facts.ca_digest, "ok"))
+        return CreateResult(facts.cluster_id, _outputs(props, facts.cluster_id, "ok"))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Ask the managers for the swarm they are in. Managers that do not answer are a verdict, never 'gone'."""
+        """Ask the managers for the swarm they are in. Managers that do not answer are a verdict, never 'gone'.
+
+        Locked ones are no verdict on the swarm: it is ``Autolock``, which comes after it, that unlocks them.
+        """
         view = bootstrap.read_cluster(targets(props["managers"]), id_)
-        return ReadResult(id_, _outputs(props, id_, view.ca_digest or props["ca_digest"], view.verdict))
+        return ReadResult(id_, _outputs(props, id_, "ok" if view.verdict == "locked" else view.verdict))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Remember the managers that are declared now; the swarm must be the same one."""
         view = bootstrap.read_cluster(targets(_news["managers"]), _id)
         view.require()
-        return UpdateResult(_outputs(_news, _id, view.ca_digest or _olds["ca_digest"], "ok"))
+        return UpdateResult(_outputs(_news, _id, "ok"))
 
 
 def _init_options(props: Props) -> bootstrap.InitOptions:
@@ -50,15 +53,14 @@ def _init_options(props: Props) -> bootstrap.InitOptions:
     )
 
 
-def _outputs(props: Props, cluster_id: str, ca_digest: str, verdict: str) -> dict[str, Any]:
-    return {**props, "cluster_id": cluster_id, "ca_digest": ca_digest, "verdict": verdict}
+def _outputs(props: Props, cluster_id: str, verdict: str) -> dict[str, Any]:
+    return {**props, "cluster_id": cluster_id, "verdict": verdict}
 
 
 class Cluster(Resource, module="swarm", name="Cluster"):
-    """A swarm. Outputs: ``cluster_id``, ``ca_digest`` (the digest that join tokens carry), ``verdict``."""
+    """A swarm. Outputs: ``cluster_id``, ``verdict``. What rotates, such as its CA, is no property of it."""
 
     cluster_id: pulumi.Output[str]
-    ca_digest: pulumi.Output[str]
     verdict: pulumi.Output[str]
 
     def __init__(
@@ -85,7 +87,6 @@ class Cluster(Resource, module="swarm", name="Cluster"):
                 "join_timeout": join_timeout,
                 "verdict": "ok",
                 "cluster_id": None,
-                "ca_digest": None,
             },
             opts,
         )

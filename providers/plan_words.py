@@ -14,7 +14,7 @@ VERDICTS = {
     "rebuilt": "joins, and the former machine's node is removed",
     "removed": "joins again",
     "foreign": "refused until it is taken out of that swarm, or out of the settings",
-    "locked": "needs the unlock key",
+    "locked": "unlocked with the key that the other managers have",
     "pending": "waited for, then joined anew",
     "error": "waited for, then joined anew",
     "not_ready": "waited for",

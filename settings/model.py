@@ -126,6 +126,16 @@ class DockerSettings:
 
 
 @dataclass(frozen=True)
+class Rotate:
+    """How often each thing is to have been rotated: a number higher than the one recorded rotates it once."""
+
+    worker: int
+    manager: int
+    ca: int
+    unlock_key: int
+
+
+@dataclass(frozen=True)
 class ClusterSettings:
     """Swarm-wide settings. ``None`` keeps the engine's own value."""
 
@@ -140,6 +150,8 @@ class ClusterSettings:
     certificate_expiry: int | None
     dispatcher_heartbeat: int | None
     labels: Mapping[str, str]
+    autolock: bool
+    rotate: Rotate
     undeclared: str
 
 
@@ -151,6 +163,7 @@ class Deadlines:
     join: int
     drain: int
     role: int
+    rotation: int
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ SECTIONS: tuple[tuple[str, type[Keys]], ...] = (
     ("os.aptCache", schema.AptCache),
     ("docker", schema.Docker),
     ("cluster", schema.Cluster),
+    ("cluster.rotate", schema.Rotate),
     ("deadlines", schema.Deadlines),
     ("guards", schema.Guards),
 )

@@ -152,5 +152,7 @@ def _cluster(written: schema.Cluster) -> model.ClusterSettings:
         certificate_expiry=written.certificate_expiry,
         dispatcher_heartbeat=written.dispatcher_heartbeat,
         labels=dict(sorted(written.labels.items())),
+        autolock=written.autolock,
+        rotate=model.Rotate(**{name: getattr(written.rotate, name) for name in schema.Rotate.model_fields}),
         undeclared=written.undeclared,
     )

@@ -5,7 +5,7 @@ accepted values and examples here are what errors quote and what docs/settings.m
 """
 
 from proxmox_swarm.settings.schema_machines import Image, Network, Node, Pool, Proxmox, ProxmoxHost
-from proxmox_swarm.settings.schema_swarm import Access, AptCache, Cluster, Deadlines, Dns, Docker, Guards, Os
+from proxmox_swarm.settings.schema_swarm import Access, AptCache, Cluster, Deadlines, Dns, Docker, Guards, Os, Rotate
 
 __all__ = [
     "Access",
@@ -22,4 +22,5 @@ __all__ = [
     "Pool",
     "Proxmox",
     "ProxmoxHost",
+    "Rotate",
 ]

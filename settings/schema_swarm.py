@@ -23,6 +23,8 @@ from proxmox_swarm.settings.schema_types import (
     key,
 )
 
+ROTATION = "a whole number, 1 or more"
+
 
 class Access(Keys):
     """`access`: who may log in to the nodes."""
@@ -99,6 +101,28 @@ class Docker(Keys):
         default=None,
         example='"29.8.2"',
         otherwise="the newest that Docker's repository has",
+    )
+
+
+class Rotate(Keys):
+    """`cluster.rotate`: a number for each thing that can be rotated. A number higher than that of the last `up` rotates it
+    once, whatever the difference; a lower one is refused. Members stay as they are."""
+
+    worker: int = key("The join token of workers.", ROTATION, default=1, example="2", ge=1)
+    manager: int = key("The join token of managers.", ROTATION, default=1, example="2", ge=1)
+    ca: int = key(
+        "The root CA: every node gets a new certificate, and both join tokens change. Every node must be up.",
+        ROTATION,
+        default=1,
+        example="2",
+        ge=1,
+    )
+    unlock_key: int = key(
+        "The key that unlocks managers; without `cluster.autolock` there is none to rotate.",
+        ROTATION,
+        default=1,
+        example="2",
+        ge=1,
     )
 
 
@@ -185,6 +209,20 @@ class Cluster(Keys):
         otherwise="the engine's, 5s",
     )
     labels: Labels = key("Labels of the swarm.", LABELS, default=dict, example="{environment: production}")
+    autolock: bool = key(
+        "Encrypt the managers' keys at rest: a manager whose engine restarts waits for the unlock key, the secret output "
+        "`unlockKey`. No manager comes back by itself after a reboot then.",
+        "true or false",
+        default=False,
+        example="true",
+    )
+    rotate: Rotate = key(
+        "What to rotate, by numbers that go up.",
+        "a mapping with worker, manager, ca and unlockKey",
+        default=Rotate,
+        example="{worker: 2, manager: 2}",
+        otherwise="nothing is rotated",
+    )
     undeclared: Undeclared = key(
         "What to do about nodes in the swarm that nobody declared: say so, or drain and remove those that a preview has "
         "named.",
@@ -216,6 +254,13 @@ class Deadlines(Keys):
     )
     role: Deadline = key(
         "For a promotion or demotion to be done.", f"1s to 1d: {DURATION}", default=120, example="2m", otherwise="2m"
+    )
+    rotation: Deadline = key(
+        "For every node to have a certificate of a new CA.",
+        f"1s to 1d: {DURATION}",
+        default=300,
+        example="5m",
+        otherwise="5m",
     )
 
 

@@ -17,8 +17,6 @@ from proxmox_swarm.settings.schema_types import Keys
 _NOT_YET: Mapping[Path, str] = {
     ("overlays",): "overlay networks are",
     ("stacks",): "stacks are",
-    ("cluster", "rotate"): "token rotation is",
-    ("cluster", "autolock"): "locking of managers is",
     ("nodes", "*", "mayBeOff"): "a node that may be switched off is",
     ("pools", "*", "mayBeOff"): "a node that may be switched off is",
     ("nodes", "*", "address"): "a node that is no machine of Proxmox VE is",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import (
     EngineError,
@@ -57,9 +57,11 @@ class ClusterFacts:
 
 @dataclass(frozen=True)
 class ClusterView:
-    """A verdict on the swarm: ok, or unreachable when no manager takes a question; then ``ca_digest`` is empty."""
+    """A verdict on the swarm: ok; unreachable when no manager takes a question, locked when one or more of them wait for
+    their key besides. Then ``ca_digest`` is empty.
+    """
 
-    verdict: Literal["ok", "unreachable"]
+    verdict: Literal["ok", "unreachable", "locked"]
     detail: str
     ca_digest: str
     facts: ClusterFacts | None
@@ -132,7 +134,9 @@ def read_cluster(managers: Sequence[Target], cluster_id: str, *, access: Access 
         manager = find_manager(access, managers, cluster_id, limit)
         facts = _read_facts(manager.engine, manager.target, created=False, deadline=limit)
     except Failure as error:
-        return ClusterView("unreachable", str(error).partition("\n")[0], "", None, error)
+        places = all_answers(lambda target: place_of(access, target), list(managers))
+        locked = any(place is not None and place.state == "locked" for place in places)
+        return ClusterView("locked" if locked else "unreachable", str(error).partition("\n")[0], "", None, error)
     return ClusterView("ok", "", facts.ca_digest, facts)
 
 
@@ -185,7 +189,7 @@ def _agreed(probes: Sequence[_Probe]) -> _Probe | None:
             "looking for the swarm of the declared managers",
             where=str(locked.target),
             came_back="its swarm state is locked",
-            do_now="Unlock it with `docker swarm unlock` there, then run again.",
+            do_now="Unlock the managers with `proxmox-swarm unlock`, or `docker swarm unlock` on each; then run again.",
         )
     if swarms:
         cluster_id, members = next(iter(swarms.items()))

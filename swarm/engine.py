@@ -25,6 +25,8 @@ Json = dict[str, Any]
 
 #: The first /info after a lost quorum takes the engine 20 s by itself.
 REQUEST_TIMEOUT = 75
+#: A wrong key is answered at once, a right one when there is a majority again.
+UNLOCK_TIMEOUT = 10
 DIAL = ("docker", "system", "dial-stdio")
 
 
@@ -72,6 +74,12 @@ class EngineApi(Protocol):
 
     def swarm_update(self, version: int, spec: Json, **rotate: bool) -> None:
         """``POST /swarm/update`` with the whole spec: what is left out is reset."""
+
+    def swarm_unlock_key(self) -> str:
+        """``GET /swarm/unlockkey`` (managers only); "" where managers are not locked."""
+
+    def swarm_unlock(self, key: str) -> None:
+        """``POST /swarm/unlock``. Answered when the manager is ready, which takes a majority: no answer is no refusal."""
 
     def nodes(self) -> list[Json]:
         """``GET /nodes``."""
@@ -145,6 +153,12 @@ class Engine:
         query = {"version": str(version), **{key: _flag(value) for key, value in rotate.items()}}
         self._request("POST", "/swarm/update", query=query, body=spec)
 
+    def swarm_unlock_key(self) -> str:  # noqa: D102
+        return str(self._json("GET", "/swarm/unlockkey").get("UnlockKey") or "")
+
+    def swarm_unlock(self, key: str) -> None:  # noqa: D102
+        self._request("POST", "/swarm/unlock", body={"UnlockKey": key}, timeout=UNLOCK_TIMEOUT)
+
     def nodes(self) -> list[Json]:  # noqa: D102
         return list(self._request("GET", "/nodes").json())
 
@@ -195,7 +209,13 @@ class Engine:
         return dict(self._request(method, path).json())
 
     def _request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Json | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        timeout: float = REQUEST_TIMEOUT,
     ) -> requests.Response:
         what = f"{method} {path.split('?')[0]}"
         # A kept stream may have been closed by a restart of dockerd: reading again is harmless, writing is not.
@@ -207,14 +227,14 @@ class Engine:
                     f"{client.base_url}{path}",
                     params=query,
                     json=body,
-                    timeout=REQUEST_TIMEOUT,
+                    timeout=timeout,
                 )
                 break
             except requests.exceptions.Timeout as error:
                 raise Unreachable(
                     what,
                     where=self.where,
-                    came_back=f"no answer in {REQUEST_TIMEOUT} s",
+                    came_back=f"no answer in {timeout:.0f} s",
                     do_now="Look at dockerd there.",
                 ) from error
             except (requests.exceptions.RequestException, docker.errors.DockerException) as error:

@@ -18,6 +18,7 @@ __all__ = [
     "QuorumAtRisk",
     "RecoveryRefused",
     "RoleTimeout",
+    "RotationFailed",
     "SplitDeclaration",
     "SwarmError",
     "SwarmLocked",
@@ -67,6 +68,10 @@ class PortsClosed(SwarmError):
 
 class RoleTimeout(SwarmError):
     """A promotion or demotion did not complete in its time."""
+
+
+class RotationFailed(SwarmError):
+    """A token, key or CA could not be rotated now, or its rotation did not come to its end in time."""
 
 
 class DrainTimeout(SwarmError):

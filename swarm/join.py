@@ -9,7 +9,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.errors import AuthenticationFailed, HostKeyMismatch
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import hand_drain, nodes
+from proxmox_swarm.swarm import autolock, hand_drain, nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import (
@@ -20,7 +20,6 @@ from proxmox_swarm.swarm.errors import (
     JoinFailed,
     PortsClosed,
     SwarmError,
-    SwarmLocked,
 )
 from proxmox_swarm.swarm.local import LocalSwarm, local_swarm, with_port
 from proxmox_swarm.swarm.lock import cluster_lock
@@ -28,7 +27,7 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from proxmox_swarm.swarm.ports import MANAGEMENT, PortSpec
 from proxmox_swarm.swarm.removal import drop_node
-from proxmox_swarm.swarm.retry import Retry, classify
+from proxmox_swarm.swarm.retry import Retry, classify, persist
 from proxmox_swarm.swarm.roles import await_manager, demote, promote
 from proxmox_swarm.swarm.tokens import join_token
 
@@ -60,12 +59,8 @@ def join_or_adopt(
     others = [target for target in managers if target.address != spec.target.address]
     local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
     if local.state == "locked":
-        raise SwarmLocked(
-            "joining the swarm",
-            where=str(spec.target),
-            came_back="its swarm state is locked",
-            do_now="Unlock it with `docker swarm unlock` there, then run again.",
-        )
+        _unlock(access, spec, others, cluster_id, local, limit)
+        local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
     if local.state != "inactive":
         known = _standing(access, spec, managers, cluster_id, local, limit)
         if known is not None:
@@ -111,6 +106,17 @@ def _settled(engine: EngineApi, target: Target, limit: Deadline, patience: Deadl
     if isinstance(last[0], LocalSwarm):
         return last[0]
     raise last[0]
+
+
+def _unlock(
+    access: Access, spec: MemberSpec, others: Sequence[Target], cluster_id: str, local: LocalSwarm, limit: Deadline
+) -> None:
+    """Unlock an engine of the declared swarm with the key that another manager has. Raises ForeignSwarm, SwarmLocked."""
+    theirs = access.cluster_on_disk(spec.target, local.root)
+    if theirs and theirs != cluster_id:
+        raise foreign(spec.target, theirs, cluster_id, local)
+    manager = find_manager(access, others, cluster_id, limit)
+    autolock.unlock(access, spec.target, [persist(manager.engine.swarm_unlock_key, limit)])
 
 
 def _standing(

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm import autolock, nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import DrainTimeout, Failure, QuorumAtRisk, SwarmError
@@ -17,6 +17,7 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
 from proxmox_swarm.swarm.removal import drain
+from proxmox_swarm.swarm.retry import persist
 
 #: Other nodes' turns come first; so many of them may be waited for.
 TURNS = 50
@@ -34,9 +35,10 @@ def with_node_out(
 ) -> None:
     """Drain the node, run ``action``, wait until the node is back and ready, restore its availability.
 
-    Holds the cluster's lock meanwhile. A manager is taken out only where the others keep a majority. When ``action``
-    fails the node is still waited for and restored, and the error raised. Raises QuorumAtRisk, DrainTimeout, NoManager,
-    EngineError, LockBusy, SwarmError when it does not come back.
+    Where managers lock themselves, the node gets the key that the swarm had before. Holds the cluster's lock meanwhile. A
+    manager is taken out only where the others keep a majority. When ``action`` fails the node is still waited for and
+    restored, and the error raised. Raises QuorumAtRisk, DrainTimeout, NoManager, EngineError, LockBusy, SwarmLocked,
+    SwarmError when it does not come back.
     """
     _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, access)
 
@@ -52,7 +54,8 @@ def restart_engine(
 ) -> None:
     """Run ``restart``, which restarts dockerd; with the node out of work if it is in a swarm. Raises as with_node_out."""
     local = place_of(access, target)
-    if local is None or local.state == "inactive":
+    # A locked one is out already, and whoever unlocks it comes later.
+    if local is None or local.state in ("inactive", "locked"):
         restart()
         return
     cluster_id = local.cluster_id or access.cluster_on_disk(target, local.root)
@@ -73,6 +76,8 @@ def _out(
         limit = Deadline.after(back_timeout, access.clock)
         manager = _manager(access, managers, target, cluster_id, limit)
         everyone = nodes.everyone(manager.engine, limit)
+        # Now: the only manager can tell its key to nobody once it is locked.
+        key = persist(manager.engine.swarm_unlock_key, limit)
         node = _own_node(access, target, everyone)
         if node is None:
             action()
@@ -99,7 +104,7 @@ def _out(
 
         def restore() -> None:
             back = Deadline.after(back_timeout, access.clock)
-            _await_back(access, managers, target, cluster_id, node["ID"], back)
+            _await_back(access, managers, target, cluster_id, node["ID"], key, back)
             manager = find_manager(access, managers, cluster_id, back)
             nodes.update(manager.engine, node["ID"], _availability(before), back)
 
@@ -124,16 +129,19 @@ def _manager(access: Access, managers: Sequence[Target], target: Target, cluster
 
 def _own_node(access: Access, target: Target, everyone: Sequence[Json]) -> Json | None:
     local = place_of(access, target)
-    if local is not None:
+    if local is not None and local.state != "locked":  # a locked one knows no id of its own
         return nodes.find(everyone, local.node_id)
     return next((node for node in everyone if nodes.address_of(node) == target.address), None)
 
 
 def _await_back(
-    access: Access, managers: Sequence[Target], target: Target, cluster_id: str, node_id: str, limit: Deadline
+    access: Access, managers: Sequence[Target], target: Target, cluster_id: str, node_id: str, key: str, limit: Deadline
 ) -> None:
     def back() -> bool | None:
         local = place_of(access, target)
+        if local is not None and local.state == "locked":
+            autolock.unlock(access, target, [key])
+            return None
         if local is None or local.state != "active" or local.error:
             return None
         try:

@@ -106,7 +106,11 @@ def _search(access: Access, targets: list[Target], cluster_id: str, deadline: De
     raise NoManager(
         f"looking for a manager of swarm {cluster_id}",
         came_back="; ".join(f"{where}: {reason}" for where, reason in answers.items()) or "no manager is declared",
-        do_now="Bring a majority of the managers back, then run again."
+        do_now=(
+            "Unlock them with `proxmox-swarm unlock`, then run again."
+            if any(reason.startswith("locked") for reason in answers.values())
+            else "Bring a majority of the managers back, then run again."
+        )
         + (f" The swarm's managers are at {', '.join(sorted(leads))}." if leads else ""),
     )
 

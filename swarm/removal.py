@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
@@ -40,7 +41,7 @@ def remove(
     Raises QuorumAtRisk, NoManager, DrainTimeout, RoleTimeout, EngineError, HostError, LockBusy.
     """
     target = spec.target
-    local = place_of(access, target)
+    local = _known_again(access, target, node_id, cluster_id)
     known = [*managers, target]
     if _is_alone(access, target, local, node_id, cluster_id):
         _leave(access, target, node_id, force=True)
@@ -65,7 +66,7 @@ def remove(
             demote(access, known, node_id, cluster_id, role_timeout, where=str(target), target=side, surely_dead=dead)
     else:
         _drain(access, manager, node, target, drain_timeout)
-    _leave_if(access, target, local, node_id, force=False)
+    _leave_if(access, target, local, node_id, force=local is not None and local.state == "locked")
     _delete(access, manager.engine, node_id, target, gone=local is not None)
 
 
@@ -110,6 +111,18 @@ def _drain(access: Access, manager: Manager, node: Json, target: Target, timeout
     if current is None or not nodes.is_ready(current):
         return
     drain(access, manager.engine, current, target, timeout)
+
+
+def _known_again(access: Access, target: Target, node_id: str, cluster_id: str) -> LocalSwarm | None:
+    """The engine's place. A locked engine knows no id of its own; its certificate tells that it is in this swarm."""
+    local = place_of(access, target)
+    if local is None or local.state != "locked":
+        return local
+    try:
+        ours = access.cluster_on_disk(target, local.root) == cluster_id
+    except Failure:
+        ours = False
+    return replace(local, node_id=node_id) if ours else local
 
 
 def _is_this(local: LocalSwarm | None, node_id: str) -> bool:

@@ -30,6 +30,7 @@ STACK = "prod"
 DYNAMIC = "pulumi-python:dynamic/swarm:"
 #: What the mocks give as a host key's private half, wherever it goes.
 PRIVATE = "the private half"
+UNLOCK = "the key that unlocks"
 #: How a secret travels in a registration request (sdk/go/common/resource/sig).
 SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 #: How a value that is not known yet travels (pulumi.runtime.rpc.UNKNOWN).
@@ -140,7 +141,11 @@ class _Answers(mocks.Mocks):
         elif kind == "Claim":
             outputs |= {"claim": f"claim of {name}", "marker": f"marker of {name}"}
         elif kind == "Cluster":
-            outputs |= {"cluster_id": "the cluster's id", "ca_digest": "the CA's digest"}
+            outputs |= {"cluster_id": "the cluster's id"}
+        elif kind == "Autolock":
+            outputs |= {"key": {**SECRET, "value": UNLOCK}, "previous_key": {**SECRET, "value": UNLOCK}}
+        elif kind == "CaRotation":
+            outputs |= {"ca_digest": "the CA's digest"}
         elif kind == "Member":
             outputs |= {"node_id": f"node id of {name}", "detail": ""}
         elif kind == "Undeclared":

@@ -49,7 +49,9 @@ def test_without_protection_nothing_is_protected() -> None:
 def test_only_what_the_swarm_itself_holds_goes_with_it(graph: Callable[[], Graph]) -> None:
     built = graph()
     gone_with = {key: r.request.deletedWith for key, r in built.resources.items() if r.request.deletedWith}
-    assert set(gone_with) == names(built, "Member", "ClusterSettings", "Undeclared")
+    assert set(gone_with) == names(
+        built, "Member", "ClusterSettings", "Autolock", "TokenRotation", "CaRotation", "Undeclared"
+    )
     assert {built.key_of(urn) for urn in gone_with.values()} == {"Cluster managers"}
 
 

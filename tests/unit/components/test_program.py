@@ -12,7 +12,19 @@ import pytest
 
 from proxmox_swarm.components.established import is_established
 from proxmox_swarm.proxmox import endpoint
-from tests.unit.components.graph import PRIVATE, ROOT, SECRET, Graph, bring_up, build, prod, run, run_main, stack_config
+from tests.unit.components.graph import (
+    PRIVATE,
+    ROOT,
+    SECRET,
+    UNLOCK,
+    Graph,
+    bring_up,
+    build,
+    prod,
+    run,
+    run_main,
+    stack_config,
+)
 
 OUTPUTS = {
     "caDigest",
@@ -21,11 +33,14 @@ OUTPUTS = {
     "ingressAddresses",
     "managerAddresses",
     "nodes",
+    "previousUnlockKey",
     "sshHostKeys",
     "sshKnownHosts",
     "sshUser",
     "undeclared",
+    "unlockKey",
 }
+SECRETS = {"previousUnlockKey", "unlockKey"}
 NODE = {"address", "availability", "detail", "host", "id", "labels", "name", "pool", "role", "verdict", "vmId"}
 
 
@@ -93,9 +108,10 @@ def test_outputs_say_what_is_there(fresh: Graph) -> None:
     }
 
 
-def test_no_output_is_secret_or_holds_one(fresh: Graph) -> None:
-    text = json.dumps(fresh.outputs)
-    assert PRIVATE not in text
+def test_the_unlock_keys_are_secret_and_no_other_output_is_or_holds_one(fresh: Graph) -> None:
+    assert all(fresh.outputs[name] == {**SECRET, "value": UNLOCK} for name in SECRETS)
+    text = json.dumps({name: value for name, value in fresh.outputs.items() if name not in SECRETS})
+    assert PRIVATE not in text and UNLOCK not in text
     assert next(iter(SECRET)) not in text
     assert "PRIVATE KEY" not in text
     assert "SWMTKN" not in text

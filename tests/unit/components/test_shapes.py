@@ -99,6 +99,48 @@ def test_a_machine_is_claimed_made_set_up_and_then_joined(graph: Any) -> None:
 
 
 @pytest.mark.parametrize("graph", [bring_up, rolling])
+def test_what_takes_a_quorum_comes_after_managers_are_unlocked(graph: Any) -> None:
+    """In bring-up a node's own settings cannot: the swarm is made on nodes that have them."""
+    built = graph()
+    assert "Cluster managers" in built.direct("Autolock managers")
+    after = ["ClusterSettings managers", "TokenRotation worker-token", "TokenRotation manager-token", "CaRotation ca"]
+    after += [f"Member {node}" for node in [*MANAGERS, *WORKERS]]
+    after += [f"HostState {node}" for node in [*MANAGERS, *WORKERS]] if graph is rolling else []
+    for key in after:
+        assert "Autolock managers" in built.behind(key), key
+
+
+@pytest.mark.parametrize("graph", [bring_up, rolling])
+def test_a_machine_waits_for_no_key_because_a_quorum_may_need_it(graph: Any) -> None:
+    assert "Autolock managers" not in graph().behind("VmLegacy docker-app-1")
+
+
+@pytest.mark.parametrize("graph", [bring_up, rolling])
+def test_the_ca_is_rotated_when_every_member_is_there_and_tokens_wait_for_none(graph: Any) -> None:
+    built = graph()
+    assert {f"Member {node}" for node in [*MANAGERS, *WORKERS]} <= built.direct("CaRotation ca")
+    for role in ("worker", "manager"):
+        assert not graph_kinds(built.behind(f"TokenRotation {role}-token")) & {"Member"}
+
+
+def test_nothing_is_rotated_or_locked_unless_it_is_declared() -> None:
+    graph = bring_up()
+    assert {r.inputs["generation"] for kind in ("TokenRotation", "CaRotation", "Autolock") for r in graph.of(kind)} == {
+        1
+    }
+    assert graph["Autolock managers"].inputs["enabled"] is False
+
+    def cluster(declared: Any) -> Any:
+        return {**declared, "autolock": True, "rotate": {"worker": 2, "manager": 3, "ca": 4, "unlockKey": 5}}
+
+    asked = build(prod(cluster=cluster), established=True)
+    assert asked["TokenRotation worker-token"].inputs["generation"] == 2
+    assert asked["TokenRotation manager-token"].inputs["generation"] == 3
+    assert asked["CaRotation ca"].inputs["generation"] == 4
+    assert (asked["Autolock managers"].inputs["generation"], asked["Autolock managers"].inputs["enabled"]) == (5, True)
+
+
+@pytest.mark.parametrize("graph", [bring_up, rolling])
 def test_a_data_disks_holder_is_claimed_and_made_before_the_machine(graph: Any) -> None:
     built = graph()
     for node in WORKERS[:3]:

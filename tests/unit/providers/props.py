@@ -95,6 +95,44 @@ def settings(**changes: Any) -> dict[str, Any]:
     }
 
 
+def token(**changes: Any) -> dict[str, Any]:
+    """A token rotation's inputs."""
+    return {
+        "managers": MANAGERS,
+        "cluster_id": "c1",
+        "role": "worker",
+        "generation": 1.0,
+        "__provider": "pickled",
+        **changes,
+    }
+
+
+def ca(**changes: Any) -> dict[str, Any]:
+    """A CA rotation's inputs."""
+    return {
+        "managers": MANAGERS,
+        "cluster_id": "c1",
+        "generation": 1.0,
+        "timeout": 300.0,
+        "__provider": "pickled",
+        **changes,
+    }
+
+
+def lock(**changes: Any) -> dict[str, Any]:
+    """A lock's inputs."""
+    return {
+        "managers": MANAGERS,
+        "cluster_id": "c1",
+        "enabled": False,
+        "generation": 1.0,
+        "timeout": 120.0,
+        "verdict": "ok",
+        "__provider": "pickled",
+        **changes,
+    }
+
+
 def boot(**changes: Any) -> dict[str, Any]:
     """A first boot's inputs."""
     return {

@@ -59,7 +59,7 @@ def test_create_finds_or_makes_the_swarm(swarm: Swarm, capsys: pytest.CaptureFix
     assert swarm.calls == [("find_or_init", TARGETS, InitOptions(("10.201.0.0/16",), 24, 4789), 120.0)]
     assert result.id == "c1-and-more"
     outs = result.outs or {}
-    assert (outs["cluster_id"], outs["ca_digest"], outs["verdict"]) == ("c1-and-more", "digest", "ok")
+    assert (outs["cluster_id"], outs["verdict"]) == ("c1-and-more", "ok")
     assert not needs_update(outs, cluster())
     assert capsys.readouterr().err == "app-1: swarm c1-a initialised\n"
 
@@ -84,7 +84,7 @@ def test_managers_that_do_not_answer_are_a_verdict_that_up_comes_back_to(swarm: 
     result = CLUSTER.read("c1-and-more", outputs)
     assert result.id == "c1-and-more", "never gone"
     outs = result.outs or {}
-    assert (outs["verdict"], outs["ca_digest"]) == ("unreachable", "digest")
+    assert outs["verdict"] == "unreachable"
     assert needs_update(outs, cluster())
     with pytest.raises(NoManager, match="nobody answers"):
         CLUSTER.update("c1-and-more", outs, cluster())

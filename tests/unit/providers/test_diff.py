@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 from pulumi.output import Unknown
 from pulumi.runtime.rpc import UNKNOWN
 
+from proxmox_swarm.providers.autolock import AutolockProvider
 from proxmox_swarm.providers.base import Provider, is_unknown, plain
+from proxmox_swarm.providers.ca_rotation import CaRotationProvider
 from proxmox_swarm.providers.claim import ClaimProvider
 from proxmox_swarm.providers.cluster import ClusterProvider
 from proxmox_swarm.providers.cluster_settings import ClusterSettingsProvider
 from proxmox_swarm.providers.first_boot import FirstBootProvider
 from proxmox_swarm.providers.host_state import HostStateProvider
 from proxmox_swarm.providers.member import MemberProvider
+from proxmox_swarm.providers.token_rotation import TokenRotationProvider
 from tests.unit.providers import props
 
 KINDS: list[tuple[Provider, Callable[..., dict[str, Any]]]] = [
@@ -28,6 +32,9 @@ KINDS: list[tuple[Provider, Callable[..., dict[str, Any]]]] = [
     (FirstBootProvider(), props.boot),
     (HostStateProvider(), props.host),
     (MemberProvider(), props.member),
+    (TokenRotationProvider(), props.token),
+    (CaRotationProvider(), props.ca),
+    (AutolockProvider(), partial(props.lock, enabled=True)),
 ]
 every_kind = pytest.mark.parametrize(("provider", "make"), KINDS, ids=lambda v: type(v).__name__)
 
@@ -117,7 +124,7 @@ def test_an_unknown_anywhere_inside_is_no_change(provider: Provider, make: Calla
                 assert verdict(provider, make(), make(**{key: spoiled})) == (False, []), key
 
 
-@pytest.mark.parametrize(("provider", "make"), KINDS[4:], ids=["HostState", "Member"])
+@pytest.mark.parametrize(("provider", "make"), KINDS[4:6], ids=["HostState", "Member"])
 def test_a_machine_that_is_replaced_replaces_what_lives_on_it(
     provider: Provider, make: Callable[..., dict[str, Any]]
 ) -> None:

@@ -20,6 +20,8 @@ from proxmox_swarm.providers.base import Provider
 from tests.unit.components.graph import DYNAMIC, bring_up, rolling
 
 PINNED = {
+    "Autolock": "proxmox_swarm.providers.autolock.AutolockProvider",
+    "CaRotation": "proxmox_swarm.providers.ca_rotation.CaRotationProvider",
     "Claim": "proxmox_swarm.providers.claim.ClaimProvider",
     "Cluster": "proxmox_swarm.providers.cluster.ClusterProvider",
     "ClusterSettings": "proxmox_swarm.providers.cluster_settings.ClusterSettingsProvider",
@@ -27,6 +29,7 @@ PINNED = {
     "HostState": "proxmox_swarm.providers.host_state.HostStateProvider",
     "Member": "proxmox_swarm.providers.member.MemberProvider",
     "Undeclared": "proxmox_swarm.providers.undeclared.UndeclaredProvider",
+    "TokenRotation": "proxmox_swarm.providers.token_rotation.TokenRotationProvider",
 }
 URNS = Path(__file__).with_name("urns_of_prod.txt")
 

@@ -10,6 +10,7 @@ from proxmox_swarm.settings import Settings, resolve
 from proxmox_swarm.settings.checks import duration
 from proxmox_swarm.settings.daemon import merged
 from proxmox_swarm.settings.errors import show
+from proxmox_swarm.settings.model import Rotate
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAKYnp5dx6trJn0rTM0UWOuFSqsr5+X12QS2CeTCtPs6"
 SMALLEST: dict[str, Any] = {
@@ -151,6 +152,8 @@ def test_every_cluster_setting_arrives(good: dict[str, Any]) -> None:
         "certificateExpiry": "30d",
         "dispatcherHeartbeat": "10s",
         "labels": {"a": "b"},
+        "autolock": True,
+        "rotate": {"worker": 2, "unlockKey": 3},
         "undeclared": "report",
     }
     cluster = settled(good).cluster
@@ -164,6 +167,7 @@ def test_every_cluster_setting_arrives(good: dict[str, Any]) -> None:
     assert (cluster.snapshot_interval, cluster.keep_old_snapshots, cluster.task_history) == (5000, 1, 2)
     assert (cluster.certificate_expiry, cluster.dispatcher_heartbeat) == (30 * 86400, 10)
     assert (dict(cluster.labels), cluster.undeclared) == ({"a": "b"}, "report")
+    assert (cluster.autolock, cluster.rotate) == (True, Rotate(worker=2, manager=1, ca=1, unlock_key=3))
 
 
 def test_ssh_address_with_a_port(good: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ def test_b10_b11_totals_and_services_of_the_site(prod: Settings) -> None:
 def test_swarm_address_pool_and_deadlines(prod: Settings) -> None:
     assert prod.cluster.address_pool == ("10.201.0.0/16",)
     assert (prod.cluster.subnet_size, prod.cluster.data_path_port, prod.cluster.undeclared) == (24, 4789, "report")
-    assert asdict(prod.deadlines) == {"boot": 300, "join": 120, "drain": 600, "role": 120}
+    assert asdict(prod.deadlines) == {"boot": 300, "join": 120, "drain": 600, "role": 120, "rotation": 300}
     assert prod.marker == "swarm-prod"
 
 

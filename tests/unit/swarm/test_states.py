@@ -16,6 +16,8 @@ from tests.unit.swarm.world import Swarm, World
 
 MANAGERS = ("a", "b", "c")
 LABELS = {"storage": "ssd"}
+#: What changes nothing; a key that does not fit opens nothing.
+READS = {"info", "nodes", "node", "swarm_inspect", "swarm_unlock_key", "swarm_unlock"}
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,22 @@ def in_error(world: World, name: str) -> None:
     world.pass_time(20)
 
 
+def turn_lock_on(world: World) -> None:
+    engine = world.engine(world.target("a"))
+    swarm = engine.swarm_inspect()
+    engine.swarm_update(swarm["Version"]["Index"], {**swarm["Spec"], "EncryptionConfig": {"AutoLockManagers": True}})
+    world.pass_time(1)
+
+
 def locked(world: World, name: str) -> None:
-    world[name].state = "locked"
+    turn_lock_on(world)
+    world[name].lock = world.swarm_of(world[name]).unlock_key  # of a worker: one that was a manager a moment ago
+    world.restart(name)
+
+
+def locked_with_an_older_key(world: World, name: str) -> None:
+    locked(world, name)
+    world[name].lock = "SWMKEY-1-older"
 
 
 def edited(world: World, name: str) -> None:
@@ -113,7 +129,8 @@ CASES = [
     Case("in error", in_error, "error", rejoins=True),
     Case("manager of its own swarm", of_its_own, "foreign", join=ForeignSwarm),
     Case("worker of another swarm", of_a_stranger, "foreign", join=ForeignSwarm),
-    Case("locked", locked, "locked", join=SwarmLocked),
+    Case("locked", locked, "locked"),
+    Case("locked with an older key", locked_with_an_older_key, "locked", join=SwarmLocked),
     Case("off", lambda world, name: setattr(world[name], "on", False), "unreachable", join=Failure),
 ]
 
@@ -190,7 +207,7 @@ def test_joining_ends_in_the_declared_member_or_changes_nothing(scene: Scene, ca
         with pytest.raises(case.join) as caught:
             run()
         assert scene.spec.target.node in str(caught.value).splitlines()[0]
-        writes = {name for _, name, _ in scene.world.calls} - {"info", "nodes", "node", "swarm_inspect"}
+        writes = {name for _, name, _ in scene.world.calls} - READS
         assert not writes
         return
     state = run()

@@ -166,7 +166,7 @@ def test_what_an_earlier_machine_left_behind_is_told_apart_from_strangers(world:
 
 def test_a_drain_by_hand_and_a_rotation_of_the_ca_are_no_faults(world: World, swarm: Swarm) -> None:
     hand_drain.drain(world.targets("a"), swarm.id, world.target("d"), "new fan", timeout=30, access=world)
-    swarm.rotating = True
+    swarm.next_pem = "the next CA"
     status = seen(world, swarm)
     assert status.verdict == "whole"
     assert status.nodes[3].state == "ready drain by hand: new fan"

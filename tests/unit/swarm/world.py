@@ -26,10 +26,13 @@ from tests.unit.swarm.world_services import ServicesOfEngine, ServicesOfWorld, n
 
 DOWN_AFTER = 15.0
 ROLE_DELAY = 0.4
+#: A node renews its certificate some time after a root rotation has begun.
+RENEWAL = 2.0
 NOT_A_MANAGER = "This node is not a swarm manager. Use docker swarm init or join."
 NO_LEADER = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few are online."
 TIMED_OUT = "Timeout was reached before node joined. The attempt to join the swarm will continue in the background."
 BAD_TOKEN = "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
+LOCKED = "Swarm is encrypted and needs to be unlocked before it can be used."
 SEQUENCE = "rpc error: code = Unknown desc = update out of sequence"
 
 
@@ -52,6 +55,7 @@ class Node:
     address: str
     spec: dict[str, Any]
     in_raft: bool
+    issuer: str = ""
     version: int = 10
     last_beat: float = field(default=0.0, compare=False)
     tasks: list[dict[str, Any]] = field(default_factory=list)
@@ -70,7 +74,9 @@ class Swarm:
     pool: list[str] = field(default_factory=list)
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
     unplaced: list[dict[str, Any]] = field(default_factory=list)  # tasks that no node was found for
-    rotating: bool = False
+    unlock_key: str = ""
+    next_pem: str = ""  # of a root rotation that has not ended
+    forced: int = 0
 
     def token(self, role: str) -> str:
         return f"SWMTKN-1-{ca_digest36(self.pem)}-{self.secrets[role]}"
@@ -89,6 +95,7 @@ class Machine:
     disks: tuple[Disk, ...] = (Disk("/", 50 * GIB, 40 * GIB),)
     issued: float = 0.0
     expires: float = 90 * 86400.0
+    lock: str = ""  # the key that its own key on disk is encrypted with
 
 
 class World(ServicesOfWorld):
@@ -103,6 +110,8 @@ class World(ServicesOfWorld):
         self.events: list[tuple[float, Callable[[], None]]] = []
         self.calls: list[tuple[str, str, Any]] = []
         self.sequence_errors = 0
+        self.answers_lost = 0  # of so many updates of the swarm the answer is an error, and they are done all the same
+        self.deaf = False  # whether engines take updates of the swarm and do nothing
         self.closed: list[str] = []
         self.on_call: Callable[[str, str], None] = lambda node, call: (
             None
@@ -134,6 +143,13 @@ class World(ServicesOfWorld):
         machine = self[name]
         self.machines[machine.target.address] = Machine(machine.target, self.new_id("engine"))
 
+    def restart(self, name: str) -> None:
+        """dockerd starts again; a manager's is locked then, where managers lock themselves."""
+        machine = self[name]
+        machine.on = True
+        if machine.certificate is not None:
+            machine.state = "locked" if machine.lock else "active"
+
     def build(self, managers: Sequence[str], workers: Sequence[str] = ()) -> Swarm:
         """A swarm of these, as if made long ago."""
         first = self.engine(self.target(managers[0]))
@@ -164,6 +180,29 @@ class World(ServicesOfWorld):
                 node = self.node_of(machine)
                 if node is not None and self.quorate(self.swarms[machine.certificate[0]]):
                     node.last_beat = self.now
+                    self._hear(self.swarms[machine.certificate[0]], node, machine)
+            for swarm in self.swarms.values():
+                self._end_root_rotation(swarm)
+
+    def _hear(self, swarm: Swarm, node: Node, machine: Machine) -> None:
+        """What a node takes over from its managers: the unlock key, where it is one, and a certificate of the CA."""
+        machine.lock = swarm.unlock_key if machine.certificate[2] == "manager" else ""
+        if not swarm.next_pem:
+            node.issuer = swarm.pem
+
+    def _end_root_rotation(self, swarm: Swarm) -> None:
+        if swarm.next_pem and all(node.issuer == swarm.next_pem for node in swarm.nodes.values()):
+            swarm.pem, swarm.next_pem = swarm.next_pem, ""
+            swarm.secrets = {role: self.new_id("secret") for role in swarm.secrets}
+            swarm.version += 1
+
+    def renew(self, swarm: Swarm) -> None:
+        """Nodes that are alive get a certificate of the CA to come; the others when they are back."""
+        for node in swarm.nodes.values():
+            if swarm.next_pem and self.alive(swarm, node):
+                node.issuer = swarm.next_pem
+        if swarm.next_pem:
+            self.events.append((self.now + RENEWAL, lambda: self.renew(swarm)))
 
     # What is true in the world
 
@@ -260,7 +299,7 @@ class FakeEngine(ServicesOfEngine):
     def _manage(self, name: str, detail: Any = None) -> tuple[Machine, Swarm]:
         machine = self._call(name, detail)
         if machine.state == "locked":
-            raise self._error(503, "Swarm is encrypted and needs to be unlocked before it can be used.")
+            raise self._error(503, LOCKED)
         if machine.state != "active" or machine.certificate[2] != "manager":
             raise self._error(503, NOT_A_MANAGER)
         swarm = self.world.swarm_of(machine)
@@ -283,7 +322,8 @@ class FakeEngine(ServicesOfEngine):
         if machine.certificate and machine.state != "inactive":
             cluster, node_id, role = machine.certificate
             store = self.world.swarms[cluster]
-            swarm["NodeID"] = node_id
+            # A locked engine does not know its own id (measured with 26.1).
+            swarm["NodeID"] = "" if machine.state == "locked" else node_id
             swarm["NodeAddr"] = machine.target.address
             swarm["RemoteManagers"] = [
                 {"NodeID": n.id, "Addr": f"{n.address}:2377"} for n in store.nodes.values() if n.in_raft
@@ -318,12 +358,12 @@ class FakeEngine(ServicesOfEngine):
             "ID": swarm.id,
             "Version": {"Index": swarm.version},
             "Spec": copy.deepcopy(swarm.spec),
-            "TLSInfo": {"TrustRoot": swarm.pem},
+            "RootRotationInProgress": bool(swarm.next_pem),
+            "TLSInfo": {"TrustRoot": swarm.pem, "CertIssuerPublicKey": swarm.next_pem or swarm.pem},
             "JoinTokens": {"Manager": swarm.token("manager"), "Worker": swarm.token("worker")},
             "DefaultAddrPool": swarm.pool,
             "SubnetSize": 24,
             "DataPathPort": 4789,
-            "RootRotationInProgress": swarm.rotating,
         }
 
     def swarm_init(self, body: dict[str, Any]) -> str:
@@ -368,11 +408,13 @@ class FakeEngine(ServicesOfEngine):
             machine.target.address,
             {"Role": role, "Availability": availability, "Labels": {}},
             in_raft=role == "manager",
+            issuer=swarm.next_pem or swarm.pem,
             last_beat=self.world.now,
         )
         swarm.nodes[node.id] = node
         machine.state = "active"
         machine.certificate = (swarm.id, node.id, role)
+        machine.lock = swarm.unlock_key if role == "manager" else ""
         return node
 
     def swarm_leave(self, *, force: bool = False) -> None:
@@ -383,13 +425,44 @@ class FakeEngine(ServicesOfEngine):
             raise self._error(
                 503, "You are attempting to leave the swarm on a node that is participating as a manager."
             )
-        machine.state, machine.certificate = "inactive", None
+        machine.state, machine.certificate, machine.lock = "inactive", None, ""
+
+    def swarm_unlock_key(self) -> str:
+        return self._manage("swarm_unlock_key")[1].unlock_key
+
+    def swarm_unlock(self, key: str) -> None:
+        machine = self._call("swarm_unlock")
+        if machine.state != "locked":
+            raise self._error(409, "swarm is not locked")
+        if key != machine.lock:
+            raise self._error(401, "invalid key provided")
+        machine.state = "active"
+        if machine.certificate[2] == "manager" and not self.world.quorate(self.world.swarm_of(machine)):
+            self.world.pass_time(10)
+            raise Unreachable("unlocking", where=self.where, came_back="no answer in 10 s")
 
     def swarm_update(self, version: int, spec: dict[str, Any], **rotate: bool) -> None:
         _, swarm = self._manage("swarm_update", spec)
         if self._conflict(swarm) or version != swarm.version:
             raise self._error(500, SEQUENCE)
+        if self.world.deaf:
+            return
         swarm.spec, swarm.version = copy.deepcopy(spec), swarm.version + 1
+        for role, flag in (("worker", "rotateWorkerToken"), ("manager", "rotateManagerToken")):
+            if rotate.get(flag):
+                swarm.secrets[role] = self.world.new_id("secret")
+        locks = (spec.get("EncryptionConfig") or {}).get("AutoLockManagers")
+        if not locks:
+            swarm.unlock_key = ""
+        elif not swarm.unlock_key or rotate.get("rotateManagerUnlockKey"):
+            swarm.unlock_key = f"SWMKEY-1-{self.world.new_id('key')}"
+        forced = (spec.get("CAConfig") or {}).get("ForceRotate") or 0
+        if forced != swarm.forced:
+            swarm.forced, swarm.next_pem = forced, f"pem {self.world.new_id('ca')}"
+            self.world.events.append((self.world.now + RENEWAL, lambda: self.world.renew(swarm)))
+        if self.world.answers_lost:
+            self.world.answers_lost -= 1
+            raise self._error(500, "rpc error: code = DeadlineExceeded desc = context deadline exceeded")
 
     def nodes(self) -> list[dict[str, Any]]:
         _, swarm = self._manage("nodes")
@@ -421,7 +494,11 @@ class FakeEngine(ServicesOfEngine):
             "ID": node.id,
             "Version": {"Index": node.version},
             "Spec": copy.deepcopy(node.spec),
-            "Description": {"Hostname": node.hostname, "Engine": {"EngineVersion": "29.8.2"}},
+            "Description": {
+                "Hostname": node.hostname,
+                "Engine": {"EngineVersion": "29.8.2"},
+                "TLSInfo": {"CertIssuerPublicKey": node.issuer},
+            },
             "Status": {"State": self._state(swarm, node), "Addr": node.address},
         }
         if node.in_raft:
@@ -467,7 +544,7 @@ class FakeEngine(ServicesOfEngine):
 
     def _certify(self, swarm: Swarm, node: Node, role: str) -> None:
         machine = self.world.machine_of(swarm, node)
-        if machine is not None and machine.on:
+        if machine is not None and machine.on and machine.state == "active":
             machine.certificate = (swarm.id, node.id, role)
 
     def node_remove(self, node_id: str, *, force: bool = False) -> None:
