@@ -10,7 +10,9 @@ import yaml
 
 from proxmox_swarm.settings import load, read_stack_file
 from tests.chaos import quorum, rounds
+from tests.chaos.__main__ import run
 from tests.chaos.declaration import BASE, Declaration
+from tests.chaos.rounds import Outcome, Round
 from tests.lab.support import stack_file
 from tests.lab.watch import Moment
 
@@ -93,3 +95,36 @@ def test_a_lost_quorum_counts_unless_the_fault_took_the_majority(
 ) -> None:
     told = quorum.trouble(seen, victim, struck=5.0 if victim else 0.0)
     assert told.startswith(expected) if expected else told == ""
+
+
+class Stage:
+    """An arena in which some rounds fail."""
+
+    def __init__(self, *failing: int) -> None:
+        self.failing = failing
+        self.played: list[int] = []
+
+    def play(self, this: Round) -> Outcome:
+        self.played.append(this.number)
+        return Outcome(
+            ["b is not in the swarm"] if this.number in self.failing else [], ["a note"], 10.0 + this.number, 1
+        )
+
+
+def test_a_run_tells_each_failure_with_how_to_repeat_it(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(2)
+    assert run(stage, "4711", 3) is False
+    said = capsys.readouterr().out
+    assert stage.played == [1, 2, 3]
+    second = list(rounds.plan("4711", 2))[1]
+    assert str(second.change.what) in said and str(second.fault) in said and str(second.moment) in said
+    assert "FAILED, 12 s, 1 `up`; a note\n           - b is not in the swarm\n" in said
+    assert "again: make chaos SEED=4711 ROUND=2" in said
+    assert "seed 4711: 3 rounds, failed: 2; worst time to converge 13 s" in said
+
+
+def test_a_run_without_failures_says_so_and_one_round_can_be_played_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage()
+    assert run(stage, "4711", 30, only=7) is True
+    assert stage.played == [7]
+    assert "1 rounds, all passed" in capsys.readouterr().out
