@@ -165,13 +165,15 @@ def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
         return {"refused": problem}
     changed = {key for key in {*before, *wanted} if before.get(key) != wanted.get(key)}
     state = run("systemctl", "is-active", "docker.service").stdout.strip()
+    # The mark outlives a kill of this program between the two steps; a reboot removes it and loads the file.
     if state == "active" and not PENDING.exists() and changed <= set(args["reloadable"]):
+        PENDING.touch()
         write(DAEMON, args["daemon"])
-        run("systemctl", "reload", "docker.service")
-        return {}
+        if run("systemctl", "reload", "docker.service").returncode == 0:
+            PENDING.unlink(missing_ok=True)
+            return {}
     if state == "active" and not args["may_restart"]:
         return {"restart_needed": True}
-    # The mark outlives a kill of this program between the two steps; a reboot removes it and loads the file.
     PENDING.touch()
     write(DAEMON, args["daemon"])
     problem = restart(args["timeout"])

@@ -30,6 +30,7 @@ class Host:
         self.state = "active"
         self.starts_with: list[str] = [OLD, NEW]
         self.invalid = ""
+        self.reloads = True
         for name, value in {
             "DAEMON": self.daemon,
             "PENDING": self.pending,
@@ -50,6 +51,9 @@ class Host:
             assert self.pending.exists(), "a kill between the two steps must be seen"
             good = self.daemon.exists() and self.daemon.read_text() in self.starts_with
             self.state, code = ("active", 0) if good else ("failed", 1)
+        elif argv[:2] == ("systemctl", "reload"):
+            assert self.pending.exists(), "a kill between the two steps must be seen"
+            code = 0 if self.reloads else 1
         elif argv[0] == "journalctl":
             out = "noise\nfailed to start daemon: no such driver\nstopped"
         elif argv[0] == "/usr/sbin/dockerd":
@@ -97,6 +101,16 @@ def test_a_change_of_reloadable_keys_is_reloaded(host: Host) -> None:
     assert host.set(text, may_restart=False) == {}
     assert host.log[-1] == "systemctl reload" and host.daemon.read_text() == text
     assert host.set(OLD, may_restart=False) == {}, "taking them away is reloaded too"
+    assert not host.pending.exists()
+
+
+def test_a_reload_that_fails_is_made_up_for_by_a_restart(host: Host) -> None:
+    host.reloads = False
+    text = files.daemon_text({"log-driver": "json-file", "debug": True})
+    host.starts_with.append(text)
+    assert host.set(text, may_restart=False) == {"restart_needed": True}
+    assert host.set(text) == {}
+    assert host.log[-1] == "systemctl restart" and not host.pending.exists()
 
 
 def test_a_change_that_needs_a_restart_waits_for_the_permission(host: Host) -> None:
