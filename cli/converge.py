@@ -50,7 +50,7 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
         if left.nodes:
             say(f"{'away':<9} {left}; left as {'it is' if len(left.nodes) == 1 else 'they are'}")
         if state.get("resources"):
-            refresh(stack, state, settings, say, left)
+            refresh(stack, state, settings, say, left, record=session)
             if left.nodes:
                 stack.edit(lambda deployment: away.without_order(deployment, left))
             state = stack.deployment()
@@ -83,9 +83,18 @@ def alone(run: Path) -> Iterator[None]:
 
 
 def refresh(
-    stack: Stack, state: dict[str, Any], settings: Settings, say: Callable[[str], None], left: away.Away
+    stack: Stack,
+    state: dict[str, Any],
+    settings: Settings,
+    say: Callable[[str], None],
+    left: away.Away,
+    *,
+    record: Path | None = None,
 ) -> None:
-    """Learn what became of everything that is not left alone; after a kill, first clear what was never finished."""
+    """Learn what became of everything that is not left alone; after a kill, first clear what was never finished.
+
+    ``record`` is where the session of the run is written down, for whoever comes after a kill.
+    """
     started = time.monotonic()
     pending = leftovers.unfinished(state)
     if pending:
@@ -98,9 +107,11 @@ def refresh(
                 time.monotonic() - started,
             )
         )
-    stack.run(
-        "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *left.options, *around_lost_endpoint(state)
-    )
+    words = ("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *left.options)
+    if record is None:
+        stack.run(*words, *around_lost_endpoint(state))
+    else:
+        leftovers.run_recorded(stack, record, *words, *around_lost_endpoint(state))
     compared = len(settings.nodes) - len(left.nodes)
     say(line("refresh", f"{compared} nodes compared with what is there", time.monotonic() - started))
 
@@ -122,21 +133,14 @@ def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str]
             "PULUMI_DEBUG_COMMANDS": "1",  # makes the CLI take --event-log
             "PROXMOX_SWARM_FIRST": " ".join(first),
         }
-        with output.open("wb") as sink:
-            process = subprocess.Popen(
-                stack.command("up", "--yes", "--skip-preview", "--event-log", str(events), *options),
-                cwd=stack.project,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        leftovers.remember_session(session, process.pid)
-        try:
+        command = stack.command("up", "--yes", "--skip-preview", "--event-log", str(events), *options)
+        with (
+            output.open("wb") as sink,
+            leftovers.session(
+                session, command, stack, env=environment, stdout=sink, stderr=subprocess.STDOUT
+            ) as process,
+        ):
             _follow(process, events, progress)
-        finally:
-            leftovers.end_session(session)
         if process.returncode != 0:
             # What went wrong was said when it happened; the CLI's own words are for when nothing was.
             unsaid = not progress.errors or os.environ.get("PROXMOX_SWARM_DEBUG")

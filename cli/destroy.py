@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from proxmox_swarm.cli import leftovers
@@ -15,15 +14,18 @@ from proxmox_swarm.cli.stack_settings import read_settings
 def destroy(stack: Stack, run: Path) -> None:
     """Remove everything the stack made. Raises CommandError."""
     with alone(run):
-        leftovers.end_session(run / "session")
+        record = run / "session"
+        leftovers.end_session(record)
         if not stack.exists():
             return
         leftovers.release_lock(stack)
         state = stack.deployment()
         if leftovers.unfinished(state):
             leftovers.remove_half_made(state, read_settings(stack.project, stack.name))
-            stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *around_lost_endpoint(state))
+            words = ("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
+            leftovers.run_recorded(stack, record, *words, *around_lost_endpoint(state))
         command = stack.command("destroy", "--yes", "--skip-preview", *around_lost_endpoint(state))
-        done = subprocess.run(command, cwd=stack.project, env=stack.environment, check=False)
-        if done.returncode != 0:
+        with leftovers.session(record, command, stack) as process:
+            process.wait()
+        if process.returncode != 0:
             raise CommandError(f"pulumi destroy of stack {stack.name} failed")

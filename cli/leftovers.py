@@ -10,8 +10,9 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,31 @@ def remember_session(record: Path, pid: int) -> None:
     temporary = record.with_name(record.name + ".new")
     temporary.write_text(f"{pid} {start_time(pid)} {_boot()}")
     temporary.replace(record)
+
+
+@contextlib.contextmanager
+def session(record: Path, command: Sequence[str], stack: Stack, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a session of its own, which ``record`` names while it lives; what it leaves running is ended."""
+    process = subprocess.Popen(
+        command,
+        cwd=stack.project,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        **{"env": stack.environment, **options},
+    )
+    try:
+        remember_session(record, process.pid)
+        yield process
+    finally:
+        end_session(record)
+
+
+def run_recorded(stack: Stack, record: Path, *words: str) -> None:
+    """Run a subcommand that changes the stack's state as a session of its own. Raises CommandError with what it said."""
+    with session(record, stack.command(*words), stack, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        said = process.communicate()[0].decode(errors="replace")
+    if process.returncode != 0:
+        raise stack.failed(words[0], said)
 
 
 def end_session(record: Path) -> None:

@@ -37,8 +37,12 @@ class Stack:
             self.command(*words), cwd=self.project, env=self.environment, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise CommandError(f"`pulumi {words[0]}` failed on stack {self.name}", _errors(done.stderr + done.stdout))
+            raise self.failed(words[0], done.stderr + done.stdout)
         return done.stdout
+
+    def failed(self, word: str, said: str) -> CommandError:
+        """The error for a subcommand that failed and said this."""
+        return CommandError(f"`pulumi {word}` failed on stack {self.name}", _errors(said))
 
     def exists(self) -> bool:
         """Whether the backend has this stack."""

@@ -137,6 +137,21 @@ def test_nothing_of_a_run_outlives_it(settings: Settings, tmp_path: Path) -> Non
     assert not (tmp_path / "session").exists()
 
 
+def test_a_refresh_is_a_session_that_the_next_run_can_end(tmp_path: Path) -> None:
+    """Killing what started it leaves it at work, with the stack's lock: the next `up` must know of it."""
+    record = tmp_path / "session"
+
+    class Refreshing(Scripted):
+        def command(self, *words: str) -> list[str]:
+            told = f"cp {record} {tmp_path}/told; ps -o sid= $$ > {tmp_path}/sid; echo error: no; exit 3"
+            return ["sh", "-c", f"while [ ! -e {record} ]; do sleep 0.01; done; {told}"]
+
+    with pytest.raises(CommandError, match="`pulumi refresh` failed on stack lab:\nerror: no"):
+        leftovers.run_recorded(Refreshing(tmp_path, []), record, "refresh", "--yes")
+    assert (tmp_path / "told").read_text().split()[0] == (tmp_path / "sid").read_text().strip()
+    assert not record.exists()
+
+
 # -- one at a time -----------------------------------------------------------------------------------------------------
 
 HOLD = """
