@@ -48,8 +48,12 @@ def test_a_swarm_that_state_has_forgotten_is_adopted(swarm: Project) -> None:
     assert steps == {
         **{f"Member {name}": "create" for name in SEVEN},
         "Cluster managers": "create",
+        "Autolock managers": "create",
         "ClusterSettings managers": "create",
+        "TokenRotation worker-token": "create",
+        "TokenRotation manager-token": "create",
         "Undeclared undeclared": "create",
+        "CaRotation ca": "create",
     }
 
     swarm.make("up")
