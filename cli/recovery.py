@@ -30,14 +30,14 @@ def recover(
     with cluster_lock(nodes.cluster_id, f"recovering swarm {nodes.cluster_id}"):
         found, power = _look(nodes, say)
         begun = found.begun
-        if begun is not None and found.working not in (None, begun):
+        if begun is not None and recovery.was_forced(begun, nodes.cluster_id):
+            say(f"forced    {begun.target.node} was forced before; what is left is to finish")
+            _finish(nodes, begun, {}, say)
+            return
+        if begun is not None and found.working is not None:
             aside = recovery.give_up(begun)
             say(f"undone    {begun.target.node} goes back into its swarm, which has a leader again{_aside(aside)}")
             say(f"next: {_up(nodes)}")
-            return
-        if begun is not None and found.working is begun:
-            say(f"forced    {begun.target.node} was forced before; what is left is to finish")
-            _finish(nodes, begun, {}, say)
             return
         found.refuse_while_alive()
         survivor = begun or found.survivor()
@@ -71,7 +71,7 @@ def restore(
     with cluster_lock(nodes.cluster_id, f"restoring swarm {nodes.cluster_id}"):
         found, power = _look(nodes, say)
         sight = found.of(node)
-        if sight.recovering and found.working is sight:
+        if found.working in (None, sight) and recovery.was_forced(sight, nodes.cluster_id):
             say(f"forced    {node} was forced before; what is left is to finish")
             _finish(nodes, sight, manifest.contents, say)
             return
@@ -110,12 +110,11 @@ def _confirm(nodes: StackNodes, *, yes: bool, ask: Ask) -> None:
 
 def _keep(nodes: StackNodes, survivor: Sight, packed: Packed, to: Path | None, say: Say) -> None:
     """Write down what the survivor has before it is forced."""
-    if survivor.disk is not None:
-        autolock = survivor.disk.locked
-        manifest = backup.describe(survivor.target, nodes.cluster_id, {}, survivor.disk, packed, {}, autolock)
-        file = to or default_file(nodes, survivor.target.node)
-        write_backup(file, manifest, packed.data)
-        say(f"backup    {file}: what {survivor.target.node} has now, with the swarm's private keys and secrets")
+    autolock = survivor.disk is not None and survivor.disk.locked
+    manifest = backup.describe(survivor.target, nodes.cluster_id, packed, {}, {}, autolock=autolock)
+    file = to or default_file(nodes, survivor.target.node)
+    write_backup(file, manifest, packed.data)
+    say(f"backup    {file}: what {survivor.target.node} has now, with the swarm's private keys and secrets")
 
 
 def _finish(nodes: StackNodes, survivor: Sight, before: Mapping[str, int], say: Say) -> None:

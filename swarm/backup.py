@@ -18,7 +18,7 @@ from proxmox_swarm.swarm.managers import find_manager
 from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
 from proxmox_swarm.swarm.retry import persist
-from proxmox_swarm.swarm.state_files import SSH_FILES, Packed, StateFiles, StateOnDisk
+from proxmox_swarm.swarm.state_files import SSH_FILES, Packed, StateFiles
 
 #: How long an election is waited for before the managers count as unable to answer.
 ELECTION = 30.0
@@ -56,11 +56,10 @@ def take(
     target, found = _choose(managers, persist(engine.nodes, limit), node, stop_decisions=stop_decisions)
     autolock = bool(persist(engine.swarm_inspect, limit)["Spec"].get("EncryptionConfig", {}).get("AutoLockManagers"))
     contents = count(engine, limit)
-    packed: list[tuple[StateOnDisk, Packed]] = []
+    packed: list[Packed] = []
 
     def pack() -> None:
-        before = files.look(target)
-        packed.append((before, files.save(target, before.root)))
+        packed.append(files.save(target, files.look(target).root))
 
     with_node_out(
         MemberSpec(target, "manager"),
@@ -71,25 +70,19 @@ def take(
         back_timeout=back_timeout,
         access=access,
     )
-    disk, content = packed[0]
-    if disk.position is None or disk.position.node_id != found["ID"]:
+    content = packed[0]
+    if content.position is None or content.position.node_id != found["ID"]:
         raise SwarmError(
             "packing the raft state",
             where=str(target),
             came_back=f"what is on its disk is not that of node {found['ID']}",
             do_now="Run `up` with a refresh, then take the backup again.",
         )
-    return Backup(describe(target, cluster_id, found, disk, content, contents, autolock), content.data, content.down)
+    return Backup(describe(target, cluster_id, content, found, contents, autolock=autolock), content.data, content.down)
 
 
 def describe(
-    target: Target,
-    cluster_id: str,
-    node: Json,
-    disk: StateOnDisk,
-    content: Packed,
-    contents: dict[str, int],
-    autolock: bool,
+    target: Target, cluster_id: str, packed: Packed, node: Json, contents: dict[str, int], *, autolock: bool
 ) -> Manifest:
     """The manifest of a backup. ``node`` is the node's object, ``{}`` where no manager can be asked for it."""
     engine = (node.get("Description") or {}).get("Engine") or {}
@@ -97,13 +90,13 @@ def describe(
         cluster_id=cluster_id,
         node=target.node,
         address=target.address,
-        node_id=disk.position.node_id if disk.position else "",
+        node_id=packed.position.node_id if packed.position else "",
         engine=str(engine.get("EngineVersion") or ""),
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=disk.position.commit if disk.position else 0,
+        commit=packed.position.commit if packed.position else 0,
         autolock=autolock,
         contents=contents,
-        sha256=content.sha256,
+        sha256=packed.sha256,
     )
 
 

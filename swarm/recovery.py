@@ -20,6 +20,8 @@ from proxmox_swarm.swarm.survey import Sight
 
 #: An init that forces answers after some 20 s; dockerd may have much to start besides.
 FORCE_TIMEOUT = 180.0
+#: A dockerd that is being restarted is back, with a leader, after some seconds.
+RESTART = 30.0
 #: After a change of leader nodes are unknown until their next heartbeat, and given up after 27 to 33 s (swarmkit dispatcher).
 REATTACH = 60.0
 
@@ -77,6 +79,14 @@ def init(target: Target, cluster_id: str, *, access: Access = SSH) -> None:
             came_back=refused.came_back if refused else f"no leader after {limit.seconds:.0f} s",
             do_now="Look at `journalctl -u docker` there, then run again. Its raft state is as it was, and in the backup.",
         )
+
+
+def was_forced(begun: Sight, cluster_id: str, *, access: Access = SSH) -> bool:
+    """Whether a recovery that was begun on a node has come as far as its force; its dockerd may be restarting just now."""
+    if begun.disk is None or not begun.recovering or not begun.disk.attached:
+        return False
+    patience = Deadline.after(RESTART, access.clock)
+    return patience.poll(lambda: _is_manager(access, begun.target, cluster_id), 0.5) is not None
 
 
 def finish(survivor: Sight, cluster_id: str, *, access: Access = SSH, files: StateFiles = SSH_FILES) -> Outcome:

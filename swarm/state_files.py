@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from proxmox_swarm.host.connection import connect
+from proxmox_swarm.host.remote import raft_position
 from proxmox_swarm.host.script import run_script, run_with_data
 from proxmox_swarm.host.target import Target
 
@@ -55,11 +59,12 @@ class StateOnDisk:
 
 @dataclass(frozen=True)
 class Packed:
-    """A swarm folder, packed while dockerd was stopped for ``down`` seconds."""
+    """A swarm folder, packed while dockerd was stopped for ``down`` seconds, and how far the raft state in it is."""
 
     data: bytes
     sha256: str
     down: float
+    position: RaftPosition | None = None
 
 
 class StateFiles(Protocol):
@@ -87,6 +92,17 @@ class StateFiles(Protocol):
         """Restart dockerd, which keeps a force in memory, and end the recovery that was begun here."""
 
 
+def position_in(packed: bytes) -> RaftPosition | None:
+    """How far the raft state in a packed swarm folder is."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        files = {member.name: member for member in archive if member.isreg()}
+        logs = sorted(name for name in files if name.startswith("./raft/wal-v3-encrypted/") and name.endswith(".wal"))
+        snapshots = [PurePosixPath(name).name for name in files if name.startswith("./raft/snap-v3-encrypted/")]
+        contents = (content.read() for name in logs if (content := archive.extractfile(files[name])) is not None)
+        found = raft_position.position(contents, snapshots)
+    return RaftPosition(**found, written=0) if found else None
+
+
 class SshStateFiles:
     """The real thing."""
 
@@ -100,7 +116,7 @@ class SshStateFiles:
     def save(self, target: Target, root: str, *, detach: bool = False) -> Packed:  # noqa: D102
         args = {"root": root, "save": True, "detach": detach, "timeout": DOCKERD_TIMEOUT}
         result, data = _work(target, args, b"", "packing its raft state")
-        return Packed(data, result["sha256"], result["down"])
+        return Packed(data, result["sha256"], result["down"], position_in(data))
 
     def put(self, target: Target, root: str, packed: Packed) -> str | None:  # noqa: D102
         args = {"root": root, "put": True, "sha256": packed.sha256, "timeout": DOCKERD_TIMEOUT}

@@ -16,7 +16,7 @@ import re
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,33 +75,33 @@ def records(log: bytes) -> Iterator[tuple[int, dict[int, Any]]]:
             return
 
 
-def position(raft: Path) -> dict[str, Any] | None:
-    """The node whose log this is, its commit index, and the last entry."""
-    logs = sorted((raft / "wal-v3-encrypted").glob("*.wal"))
+def position(logs: Iterable[bytes], snapshots: Iterable[str]) -> dict[str, Any] | None:
+    """The node whose logs (in their order) and snapshots (by their names) these are, its commit index, the last entry."""
     node_id, commit, last = "", 0, (0, 0)
     for log in logs:
-        for kind, content in records(log.read_bytes()):
+        for kind, content in records(log):
             if kind == METADATA:
                 node_id = content.get(2, b"").decode()
             elif kind == ENTRY:  # a later one with the same index has replaced the earlier
                 last = (content.get(2, 0), content.get(3, 0))
             elif kind == STATE:
                 commit = content.get(3, 0)
-    for snapshot in (raft / "snap-v3-encrypted").glob("*.snap"):
-        if name := SNAPSHOT_NAME.fullmatch(snapshot.name):
+    for snapshot in snapshots:
+        if name := SNAPSHOT_NAME.fullmatch(snapshot):
             term, index = int(name[1], 16), int(name[2], 16)
             commit = max(commit, index)
             last = (term, index) if index > last[1] else last
-    if not logs or not node_id:
+    return {"node_id": node_id, "commit": commit, "term": last[0], "index": last[1]} if node_id else None
+
+
+def read(raft: Path) -> dict[str, Any] | None:
+    """The position of the raft state in a folder, and for how many seconds nothing has been written there."""
+    logs = sorted((raft / "wal-v3-encrypted").glob("*.wal"))
+    snapshots = (path.name for path in (raft / "snap-v3-encrypted").glob("*.snap"))
+    found = position((log.read_bytes() for log in logs), snapshots)
+    if found is None:
         return None
-    written = max(log.stat().st_mtime for log in logs)
-    return {
-        "node_id": node_id,
-        "commit": commit,
-        "term": last[0],
-        "index": last[1],
-        "written": max(0, round(time.time() - written)),
-    }
+    return {**found, "written": max(0, round(time.time() - max(log.stat().st_mtime for log in logs)))}
 
 
 def root() -> Path:
@@ -121,7 +121,7 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     state = subprocess.run(["systemctl", "is-active", "docker.service"], check=False, capture_output=True, text=True)
     return {
         "root": str(swarm.parent),
-        "raft": position(swarm / "raft"),
+        "raft": read(swarm / "raft"),
         "attached": (swarm / "docker-state.json").exists(),
         "recovering": (swarm / "proxmox-swarm-recovery").exists(),
         "locked": key.exists() and "ENCRYPTED" in key.read_text(errors="replace"),

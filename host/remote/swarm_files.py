@@ -177,8 +177,9 @@ def undo(swarm: Path) -> str | None:
     """Attach what was detached; take away what came from a backup."""
     if not (swarm / DETACHED).exists() and not (swarm / STATE).exists():
         return set_aside(swarm)
-    if (swarm / DETACHED).exists():
+    if not (swarm / STATE).exists():
         (swarm / DETACHED).replace(swarm / STATE)
+    (swarm / DETACHED).unlink(missing_ok=True)
     (swarm / MARK).unlink(missing_ok=True)
     return None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from proxmox_swarm.lab import Lab
-from tests.lab.support import ROOT, SEVEN, Site, stack_file
+from tests.lab.support import ROOT, SEVEN, Site, stack_file, until
 
 STACK_FILE = "Pulumi.lab.yaml"
 MANAGERS = SEVEN[:3]
@@ -143,6 +143,16 @@ class Project(Site):
         """Start a machine by hand, as on Proxmox VE's own console."""
         machine = next(m for m in self._lab.status()["machines"] if m["vmid"] == vm_id)
         self._api("POST", f"nodes/{machine['host']}/qemu/{vm_id}/status/start")
+
+    def destroy_machine(self, vm_id: int) -> None:
+        """Remove a machine for good, behind the program's back."""
+        machine = next(m for m in self._lab.status()["machines"] if m["vmid"] == vm_id)
+        at = f"nodes/{machine['host']}/qemu/{vm_id}"
+        if machine["status"] == "running":
+            self._api("POST", f"{at}/status/stop")
+            until(lambda: self.machines()[machine["name"]] == "stopped", 30, "stopped")
+        self._api("DELETE", at)
+        until(lambda: machine["name"] not in self.machines(), 30, "gone")
 
     def resources(self) -> list[dict[str, Any]]:
         """The machines as Proxmox VE lists them, with the sizes that are in force."""

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -123,6 +124,18 @@ class Site:
         form = "{{.Hostname}}|{{.Status}}|{{.Availability}}|{{.ManagerStatus}}"
         listed = self._asked(address, f"docker node ls --format '{form}'").split("\n")
         return sorted(tuple(line.split("|")) for line in listed if line)  # type: ignore[misc]
+
+
+T = TypeVar("T")
+
+
+def until(check: Callable[[], T], seconds: float, what: str) -> T:
+    """What ``check`` gives once it gives something true; ``what`` says in words what is waited for."""
+    limit = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < limit, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.3)
+    return found
 
 
 def _quoted(script: str) -> str:

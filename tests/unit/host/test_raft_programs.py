@@ -16,6 +16,7 @@ import pytest
 
 from proxmox_swarm.host.remote import raft_position, swarm_files
 from proxmox_swarm.host.script import ARGV
+from proxmox_swarm.swarm.state_files import position_in
 
 
 def varint(number: int) -> bytes:
@@ -71,7 +72,7 @@ def write(raft: Path, log: bytes, name: str = "0000000000000000-0000000000000000
 
 def test_commit_index_and_last_entry_are_read_out_of_the_log(raft: Path) -> None:
     write(raft, metadata("n1") + b"".join(entry(2, i, b"x" * i) for i in range(1, 40)) + state(3, 37))
-    found = raft_position.position(raft)
+    found = raft_position.read(raft)
     assert {k: found[k] for k in ("node_id", "commit", "term", "index")} == {
         "node_id": "n1",
         "commit": 37,
@@ -83,14 +84,14 @@ def test_commit_index_and_last_entry_are_read_out_of_the_log(raft: Path) -> None
 
 def test_entries_that_were_overwritten_after_an_election_do_not_count(raft: Path) -> None:
     write(raft, metadata("n1") + b"".join(entry(2, i) for i in range(1, 20)) + entry(3, 11) + state(3, 11))
-    found = raft_position.position(raft)
+    found = raft_position.read(raft)
     assert (found["term"], found["index"], found["commit"]) == (3, 11, 11)
 
 
 def test_logs_are_read_in_their_order(raft: Path) -> None:
     write(raft, metadata("n1") + entry(2, 1) + state(2, 1))
     write(raft, metadata("n1") + entry(4, 9) + state(4, 8), "0000000000000001-0000000000000002.wal")
-    found = raft_position.position(raft)
+    found = raft_position.read(raft)
     assert (found["term"], found["index"], found["commit"]) == (4, 9, 8)
 
 
@@ -98,21 +99,31 @@ def test_a_snapshot_that_is_ahead_of_the_log_counts(raft: Path) -> None:
     write(raft, metadata("n1") + entry(2, 30) + state(2, 30))
     (raft / "snap-v3-encrypted" / "0000000000000005-00000000000003e8.snap").touch()
     (raft / "snap-v3-encrypted" / "db.tmp").touch()
-    found = raft_position.position(raft)
+    found = raft_position.read(raft)
     assert (found["term"], found["index"], found["commit"]) == (5, 1000, 1000)
 
 
 @pytest.mark.parametrize("tail", [entry(2, 3)[:-9], b"\xff" * 64, b"\x10\0\0\0\0\0\0\0" + b"\x0b" * 16])
 def test_a_torn_end_is_left_out(raft: Path, tail: bytes) -> None:
     write(raft, metadata("n1") + entry(2, 1) + entry(2, 2) + state(2, 2) + tail, room=0)
-    found = raft_position.position(raft)
+    found = raft_position.read(raft)
     assert (found["index"], found["commit"]) == (2, 2)
 
 
 def test_where_there_is_no_log_there_is_no_position(raft: Path) -> None:
-    assert raft_position.position(raft) is None
+    assert raft_position.read(raft) is None
     write(raft, b"")
-    assert raft_position.position(raft) is None
+    assert raft_position.read(raft) is None
+
+
+def test_it_is_read_out_of_a_packed_folder_too(raft: Path) -> None:
+    write(raft, metadata("n1") + entry(2, 9) + state(2, 8))
+    (raft / "snap-v3-encrypted" / "0000000000000001-0000000000000003.snap").touch()
+    packed = swarm_files.pack(raft.parent)
+    packed.seek(0)
+    found = position_in(packed.read())
+    assert found is not None
+    assert (found.node_id, found.commit, found.term, found.index) == ("n1", 8, 2, 9)
 
 
 class Systemd:

@@ -41,7 +41,9 @@ class Disks:
             machine.state = "inactive"
             self.detached.add(target.node)
             self.recovering.add(target.node)
-        return Packed(b"state of " + target.node.encode(), "sha", 2.0)
+        commit, term, index = self.positions.get(target.node, (50, 2, 50))
+        position = RaftPosition(commit, term, index, machine.certificate[1], 0)
+        return Packed(b"state of " + target.node.encode(), "sha", 2.0, position)
 
     def put(self, target: Target, root: str, packed: Packed) -> str | None:
         machine = self._work("put", target)
