@@ -25,8 +25,10 @@ def around(stack: Stack, words: Sequence[str], say: Callable[[str], None]) -> in
     if command not in COMMANDS:
         raise CommandError(f"say which of {', '.join(COMMANDS)} Pulumi is to do, and its options after that")
     settings = read_settings(stack.project, stack.name)
-    state = stack.deployment()
-    left = away.find(settings, state)
+    # Reading the state takes a second: where every host is there, a preview needs nothing of it.
+    needed = command != "preview" or away.hosts_away(settings, settings.proxmox.hosts)
+    state = stack.deployment() if needed else {}
+    left = away.find(settings, state) if needed else away.Away()
     if command != "refresh":
         away.require_possible(settings, state, left)
     if left.nodes:

@@ -8,7 +8,7 @@ takes out of the state first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,10 +53,13 @@ def find(settings: Settings, state: Json, *, declared: bool = True) -> Away:
     hosts = {host for resource in [*_resources(state), *_creating(state)] if (host := host_of(resource))}
     if declared:
         hosts |= {node.host for node in settings.nodes.values()}
-    if not hosts:
-        return Away()
+    return left_alone(state, hosts_away(settings, hosts)) if hosts else Away()
+
+
+def hosts_away(settings: Settings, hosts: Iterable[str]) -> dict[str, str]:
+    """Those of the hosts that are away, by Proxmox VE's word, with the reason. Raises ProxmoxError."""
     client = Client(settings.proxmox.endpoints, insecure=settings.proxmox.insecure)
-    return left_alone(state, absent(client, hosts))
+    return absent(client, set(hosts))
 
 
 def left_alone(state: Json, hosts: Mapping[str, str]) -> Away:
@@ -108,7 +111,7 @@ def without_order(state: Json, away: Away) -> bool:
     Nothing real hangs on it: the values are in the resources themselves, and the next run that takes them records it anew.
     """
     resources = _resources(state)
-    others = {r["urn"] for r in resources if _node_of(r) not in (None, *away.nodes)}
+    others = {r["urn"] for r in resources if node_of(r) not in (None, *away.nodes)}
     changed = False
     for resource in resources:
         if away.covers(resource):
@@ -131,7 +134,7 @@ def drop_references(resource: Json, urns: set[str]) -> bool:
 def machines(state: Json) -> dict[str, str]:
     """The Proxmox VE host of each node's machine, as recorded."""
     found = (r for r in _resources(state) if r["type"] == VM and not r.get("delete"))
-    return {name_of(r): str(host_of(r)) for r in found if name_of(r) == _node_of(r)}
+    return {name_of(r): str(host_of(r)) for r in found if name_of(r) == node_of(r)}
 
 
 def host_of(resource: Json) -> str | None:
@@ -145,7 +148,7 @@ def name_of(resource: Json) -> str:
     return str(resource["urn"]).rpartition("::")[2]
 
 
-def _node_of(resource: Json) -> str | None:
+def node_of(resource: Json) -> str | None:
     """The node that a resource belongs to: its own word for it, else its component's name."""
     if node := (resource.get("inputs") or {}).get("node"):
         return str(node)

@@ -83,7 +83,7 @@ def preview(context: typer.Context, stack: StackOption = "lab") -> None:
         lab = Lab()
         if not lab.running():
             raise CommandError("the lab is not running, and its stack lives in it. Run `make up` first")
-        words = ["pulumi", "preview", "--stack", stack, "--non-interactive", *context.args]
+        words = ["proxmox-swarm", "around", "--stack", stack, "preview", "--non-interactive", *context.args]
         sys.exit(subprocess.run(lab.command(words), env=lab.environment(), check=False).returncode)
     sys.exit(run(stack, Path.cwd(), context.args))
 
@@ -246,13 +246,34 @@ def repair(
     run(stack_here(stack, Path.cwd()), say, cancelled=cancelled)
 
 
+@app.command("forget-host")
+def forget_host(
+    host: Annotated[str, typer.Argument(help="The Proxmox VE host that is gone for good.")],
+    stack: Annotated[str, typer.Option("--stack", "-s", help="The stack, as in Pulumi.<stack>.yaml.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the host's name.")] = False,
+) -> None:
+    """A Proxmox VE host is gone for good: what was on it leaves the state, so that `up` can go on without it."""
+    from proxmox_swarm.cli.forget_host import forget_host as run
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.stack_nodes import stack_here
+
+    enter_lab(stack)
+
+    def confirm(name: str) -> bool:
+        return yes or typer.prompt("Type the host's name to go on", default="", show_default=False) == name
+
+    run(stack_here(stack, Path.cwd()), host, say, confirm)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def around(context: typer.Context, stack: StackOption) -> None:
-    """Pulumi's preview, refresh or up around Proxmox VE hosts that are away. Further arguments go to Pulumi."""
+    """Run Pulumi around Proxmox VE hosts that are away: around -s STACK -- preview, refresh or up, then its options."""
     from proxmox_swarm.cli.around import around as run
-    from proxmox_swarm.cli.repair import stack_here
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.stack_nodes import stack_here
 
-    sys.exit(run(stack_here(stack, Path.cwd()), context.args, say))
+    enter_lab(stack)
+    sys.exit(run(stack_here(stack, Path.cwd()), context.args, lambda text: typer.echo(text, err=True)))
 
 
 @app.command("known-hosts")

@@ -92,11 +92,18 @@ class Stack:
         state: dict[str, Any] = exported.get("deployment") or {}
         return state
 
-    def edit(self, change: Callable[[dict[str, Any]], bool]) -> bool:
-        """Change the stack's state; ``change`` says whether it did. The CLI refuses that while the stack is locked."""
-        exported: dict[str, Any] = json.loads(self.run("stack", "export"))
+    def edit(self, change: Callable[[dict[str, Any]], bool], *, keep: Path | None = None) -> bool:
+        """Change the stack's state; ``change`` says whether it did. The CLI refuses that while the stack is locked.
+
+        ``keep`` is a file that gets the state as it was, for its owner's eyes, before anything is changed.
+        """
+        text = self.run("stack", "export")
+        exported: dict[str, Any] = json.loads(text)
         changed = change(exported.get("deployment") or {})
         if changed:
+            if keep is not None:
+                keep.touch(mode=0o600)
+                keep.write_text(text)
             self.replace_state(exported)
         return changed
 

@@ -123,14 +123,18 @@ def check_free(
 
 def _refuse_answering(marker: Marker, addresses: Sequence[str]) -> None:
     """An address that no guest declares may still belong to a machine outside of Proxmox VE: see whether it answers."""
+    for address in answering(addresses):
+        raise TakenError(
+            f"address {address}, wanted for {marker.node}, answers on port {PROBE_PORT} already, and no guest of "
+            "Proxmox VE declares it: a machine outside of Proxmox VE has it, or a guest that sets it from inside. "
+            f"Give {marker.node} another address, or take that machine off it."
+        )
+
+
+def answering(addresses: Sequence[str]) -> list[str]:
+    """Those addresses at which a machine answers, if only to refuse."""
     with concurrent.futures.ThreadPoolExecutor(max(1, len(addresses))) as pool:
-        for address, answers in zip(addresses, pool.map(_answers, addresses), strict=True):
-            if answers:
-                raise TakenError(
-                    f"address {address}, wanted for {marker.node}, answers on port {PROBE_PORT} already, and no guest of "
-                    "Proxmox VE declares it: a machine outside of Proxmox VE has it, or a guest that sets it from inside. "
-                    f"Give {marker.node} another address, or take that machine off it."
-                )
+        return [address for address, answers in zip(addresses, pool.map(_answers, addresses), strict=True) if answers]
 
 
 def _answers(address: str) -> bool:

@@ -19,16 +19,12 @@ def urn(kind: str, name: str, *, parent: str = "") -> str:
     return f"{PREFIX}{f'${parent}' if parent else ''}${kind}::{name}"
 
 
-def of_node(name: str, host: str, *, after: str | None = None, data: bool = False, role: str = "worker") -> list[Json]:
+def of_node(name: str, host: str, *, after: str | None = None, data: bool = False) -> list[Json]:
     """All resources of one node; ``after`` is the node before it in the rolling order."""
     component = f"{PREFIX}${MACHINE}::{name}"
     vm_id = 4000 + sum(map(ord, name))
-    member = urn(
-        f"{OURS}Member", name, parent="swarm:index:ManagerQuorum" if role == "manager" else "swarm:index:WorkerPool"
-    )
-    before = (
-        [member.replace(f"::{name}", f"::{after}").replace("ManagerQuorum", "WorkerPool")] if after is not None else []
-    )
+    member = urn(f"{OURS}Member", name, parent="swarm:index:WorkerPool")
+    before = [member.replace(f"::{name}", f"::{after}")] if after is not None else []
     claim, snippet, vm, holder, state = (
         urn(kind, named, parent=MACHINE)
         for kind, named in (
@@ -70,7 +66,7 @@ def of_node(name: str, host: str, *, after: str | None = None, data: bool = Fals
             member,
             f"{OURS}Member",
             [vm, state, first_boot, *before],
-            {**on_node, "machine": str(vm_id), "node_id": f"id-{name}", "role": role},
+            {**on_node, "machine": str(vm_id), "node_id": f"id-{name}"},
             parent=member.rpartition("$")[0],
             machine=[vm],
             host_key=[first_boot],
