@@ -48,7 +48,7 @@ bench: $(READY) ## Times as ratios within one run
 
 chaos: $(READY) ## Changes while something breaks, in a lab of its own: ROUNDS=30 SEED=any; ROUND=7 plays one of a seed
 	@$(SUDO) $(BIN)/proxmox-swarm prepare
-	@$(SUDO) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30) --seed "$(SEED)" $(if $(ROUND),--only $(ROUND))
+	@$(SUDO) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30) --seed "$(SEED)" $(if $(ROUND),--only $(ROUND)) $(if $(KEEP),--keep)
 
 lock: $(READY) ## Pin requirements anew, with hashes
 	@cd requirements && for set in run dev; do ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \

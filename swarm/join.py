@@ -308,7 +308,7 @@ def _converge(
         drop_node(access, known, ghost, cluster_id, role_timeout, surely_dead=True)
     if spec.role == "manager" and nodes.role_of(node) != "manager":
         promote(access, manager, spec.target, local.node_id, cluster_id, role_timeout)
-    elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node)):
+    elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node) or local.control):
         demote(access, known, local.node_id, cluster_id, role_timeout, where=str(spec.target), target=spec.target)
         limit = Deadline.after(role_timeout, access.clock)
         manager = find_manager(access, known, cluster_id, limit, avoid=local.node_id)

@@ -1,7 +1,8 @@
-"""`make chaos [ROUNDS=30] [SEED=…] [ROUND=n]`: changes that are declared while something breaks, and what comes of it.
+"""`make chaos [ROUNDS=30] [SEED=…] [ROUND=n] [KEEP=1]`: changes that are declared while something breaks, and what comes of it.
 
 Runs in a lab of its own, which is gone afterwards. The same seed gives the same rounds; ROUND=n plays only that one, from
 what was declared before it. A round that failed is told with its change, fault and moment; the exit status is 1 then.
+KEEP=1 ends with the first round that fails and leaves its lab as it is, to be looked at.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Arena:
             self._probe = None
 
 
-def run(arena: Arena, seed: str, count: int, only: int | None = None) -> bool:
-    """Play rounds and tell about each; whether all passed."""
+def run(arena: Arena, seed: str, count: int, only: int | None = None, *, keep: bool = False) -> bool:
+    """Play rounds and tell about each; whether all passed. ``keep``: end with the first that does not."""
     print(f"seed {seed}: {f'round {only}' if only else f'{count} rounds'}", flush=True)
     failed: list[int] = []
     worst = gap = 0.0
@@ -82,6 +83,8 @@ def run(arena: Arena, seed: str, count: int, only: int | None = None) -> bool:
             failed.append(this.number)
             print("".join(f"           - {problem}\n" for problem in outcome.problems), end="")
             print(f"           again: make chaos SEED={seed} ROUND={this.number}", flush=True)
+            if keep:
+                break
     words = f"failed: {', '.join(map(str, failed))}" if failed else "all passed"
     print(
         f"seed {seed}: {1 if only else count} rounds, {words}; worst time to converge {worst:.0f} s, "
@@ -97,23 +100,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seed", default="", help="any text; drawn where there is none")
     parser.add_argument("--only", type=int, help="play this round alone")
+    parser.add_argument("--keep", action="store_true", help="end with the first failure, and leave its lab")
     asked = parser.parse_args()
     seed = asked.seed or str(SystemRandom().randrange(10**6))
     work = Path(tempfile.mkdtemp(prefix="proxmox-swarm-chaos-", dir="/var/tmp"))
     (work / "logs").mkdir()
-    passed = False
+    passed: bool | None = None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arena = Arena(Project(work / "lab", work / "project"), work / "logs")
     try:
-        passed = run(arena, seed, asked.rounds, asked.only)
+        passed = run(arena, seed, asked.rounds, asked.only, keep=asked.keep)
     finally:
         arena.end()
-        Lab(work / "lab").down()
-        for folder in (work / "lab", work / "project", *([work] if passed else [])):
-            shutil.rmtree(folder, ignore_errors=True)
-        if not passed:
-            print(f"what each `up` said: {work / 'logs'}", flush=True)
+        _leave(work, passed, keep=asked.keep)
     sys.exit(0 if passed else 1)
+
+
+def _leave(work: Path, passed: bool | None, *, keep: bool) -> None:
+    """Nothing stays but the logs of what failed, unless the lab is to be looked at."""
+    if not passed:
+        print(f"what each `up` said: {work / 'logs'}", flush=True)
+    if keep and passed is False:
+        print(f"the lab as it is: cd {work / 'project'}; export PROXMOX_SWARM_LAB={work / 'lab'}", flush=True)
+        return
+    Lab(work / "lab").down()
+    for folder in (work / "lab", work / "project", *([work] if passed else [])):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -113,9 +113,8 @@ class World(ServicesOfWorld):
         self.answers_lost = 0  # of so many updates of the swarm the answer is an error, and they are done all the same
         self.deaf = False  # whether engines take updates of the swarm and do nothing
         self.closed: list[str] = []
-        self.on_call: Callable[[str, str], None] = lambda node, call: (
-            None
-        )  # what happens just before an engine is asked
+        #: what happens just before an engine is asked, given its node's name and the call
+        self.on_call: Callable[[str, str], None] = lambda node, call: None
         self.leaderless_until = 0.0  # an election goes on
         self.careless = False  # whether engines let raft lose its majority: real ones refuse, from what they know
         self.serial = 0
@@ -544,8 +543,12 @@ class FakeEngine(ServicesOfEngine):
 
     def _certify(self, swarm: Swarm, node: Node, role: str) -> None:
         machine = self.world.machine_of(swarm, node)
-        if machine is not None and machine.on and machine.state == "active":
+        if machine is None or node.spec["Role"] != role:
+            return
+        if machine.on and machine.state == "active":
             machine.certificate = (swarm.id, node.id, role)
+        else:  # an engine that is away asks for it when it is back
+            self.world.events.append((self.world.now + 1, lambda: self._certify(swarm, node, role)))
 
     def node_remove(self, node_id: str, *, force: bool = False) -> None:
         _, swarm = self._manage("node_remove", (node_id, force))
