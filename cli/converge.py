@@ -117,10 +117,15 @@ def refresh(
 
 
 def _not_well(state: dict[str, Any]) -> list[str]:
-    """The nodes whose recorded verdict is not ok: they are taken first, since rebuilding them costs no quorum."""
+    """The nodes whose recorded verdict is not ok: they are taken first, since rebuilding them costs no quorum.
+
+    Drifted ones come after the others: such a manager is at work, and taking it out while another is dead would be refused,
+    each time anew (a run that is cut short between drain and demotion leaves one).
+    """
     resources: list[dict[str, Any]] = state.get("resources") or []
     members = [r.get("outputs", {}) for r in resources if r["type"] == MEMBER]
-    return [outputs["node"] for outputs in members if outputs.get("verdict", "ok") != "ok"]
+    ailing = [outputs for outputs in members if outputs.get("verdict", "ok") != "ok"]
+    return [outputs["node"] for outputs in sorted(ailing, key=lambda outputs: outputs["verdict"] == "drifted")]
 
 
 def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str], options: Sequence[str] = ()) -> None:

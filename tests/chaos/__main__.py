@@ -1,4 +1,4 @@
-"""`make chaos [ROUNDS=30] [SEED=…] [ROUND=n] [KEEP=1]`: changes that are declared while something breaks, and what comes of it.
+"""`make chaos [ROUNDS=30] [SEED=…] [ROUND=n] [KEEP=1]`: changes declared while something breaks, and what becomes of them.
 
 Runs in a lab of its own, which is gone afterwards. The same seed gives the same rounds; ROUND=n plays only that one, from
 what was declared before it. A round that failed is told with its change, fault and moment; the exit status is 1 then.

@@ -37,12 +37,18 @@ def test_members_whose_recorded_verdict_is_not_ok_come_first() -> None:
         member("app-1", verdict="ok"),
         member("app-2", verdict="unreachable"),
         {"type": "swarm:index:SwarmCluster", "urn": "urn"},
-        member("app-3", verdict="drifted"),
+        member("app-3", verdict="left"),
         member("app-4"),
         {"type": MEMBER, "urn": "being made"},
     ]
     assert converge._not_well({"resources": resources}) == ["app-2", "app-3"]
     assert converge._not_well({}) == []
+
+
+def test_those_that_are_drifted_come_after_those_that_are_dead() -> None:
+    """A run that ended between draining a manager and demoting it leaves it drifted: taking it out first would be refused."""
+    resources = [member("app-1", verdict="drifted"), member("app-2", verdict="left"), member("app-3", verdict="ok")]
+    assert converge._not_well({"resources": resources}) == ["app-2", "app-1"]
 
 
 # -- following the CLI -------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from tests.unit.swarm.world import FakeEngine, Swarm, World
 
 FIRST = {"a": "manager", "b": "manager", "c": "manager", "d": "worker", "e": "worker"}
+WORKER = {"a": "d", "b": "e", "c": "d"}
 TIMES = {"join_timeout": 120.0, "role_timeout": 120.0}
 #: Runs of `up` after everything was mended.
 AGAIN = 2
@@ -49,7 +50,7 @@ class Stack:
             self.records[name] = membership.observe(
                 self._spec(name, old.role), self._managers(), self.swarm.id, old.node_id, last=old, access=self.world
             )
-        for name in sorted(self.declared, key=lambda n: (self.declared[n] != "manager", self._well(n), n)):
+        for name in sorted(self.declared, key=lambda n: (self.declared[n] != "manager", self._health(n), n)):
             if name in self.records and self.built.get(name, 0) != self.generation.get(name, 0):
                 self._remove(name)
                 self.world.rebuild(name)
@@ -65,8 +66,10 @@ class Stack:
             self._remove(name)
             self.world[name].on = False
 
-    def _well(self, name: str) -> bool:
-        return name not in self.records or self.records[name].verdict == "ok"
+    def _health(self, name: str) -> int:
+        """The dead first, then those that are not as declared: as `up` hands the order over."""
+        verdict = self.records[name].verdict if name in self.records else "ok"
+        return {"ok": 2, "drifted": 1}.get(verdict, 0)
 
     def _member(self, name: str) -> None:
         spec, old = self._spec(name, self.declared[name]), self.records.get(name)
@@ -186,8 +189,9 @@ EVENTS: dict[str, Callable[[World, str], None]] = {
     "election": lambda world, name: setattr(world, "leaderless_until", world.now + 8),
     "conflicts": lambda world, name: setattr(world, "sequence_errors", 3),
     "answer lost": lambda world, name: setattr(world, "lost", 1),
-    "rebuilt": lambda world, name: world.rebuild(name),
-    "made to leave": leave,
+    # of workers alone: a manager lost for good while another one is out would take the majority along
+    "rebuilt": lambda world, name: world.rebuild(WORKER.get(name, name)),
+    "made to leave": lambda world, name: leave(world, WORKER.get(name, name)),
 }
 
 
