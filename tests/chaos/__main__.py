@@ -12,11 +12,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 
 from proxmox_swarm.lab import Lab
-from tests.chaos import rounds
+from tests.chaos import judge, rounds
 from tests.chaos.declaration import Declaration
 from tests.chaos.rounds import Outcome, Round
 from tests.lab.probe import DISKS, Probe
@@ -40,6 +41,8 @@ class Arena:
             outcome = Outcome([f"{type(error).__name__}: {error}"])
         if outcome.problems:
             self.end()
+            with suppress(Exception):  # there may be nothing left to ask
+                judge.evidence(self.project, this.change.declared, self.logs / f"{this.number}-evidence.txt")
         return outcome
 
     def begin(self, declared: Declaration) -> Probe:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.declaration import Declaration, Node
@@ -66,6 +68,24 @@ def listed(project: Project, declared: Declaration) -> list[dict[str, Any]]:
 def ids(project: Project, declared: Declaration) -> dict[str, str]:
     """The nodes' ids by name."""
     return {node["Description"]["Hostname"]: node["ID"] for node in listed(project, declared)}
+
+
+def evidence(project: Project, declared: Declaration, file: Path) -> None:
+    """What there is to know after a failed round: the nodes as each manager lists them, each engine, its last words."""
+    scripts = {
+        "the nodes": _ALL,
+        "the engine": "docker info --format '{{json .Swarm}}'; docker ps -a",
+        "its log": "journalctl -u docker -n 400 --no-pager -o short-precise",
+    }
+    told = [json.dumps(project.state(), indent=1)]
+    for name, node in declared.nodes.items():
+        for what, script in scripts.items():
+            try:
+                said = project.ssh(node.address, script, check=False)
+            except subprocess.TimeoutExpired:
+                said = "no answer"
+            told.append(f"== {name}: {what}\n{said}")
+    file.write_text("\n".join(told))
 
 
 def _owns(project: Project, declared: Declaration) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
