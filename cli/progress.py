@@ -16,6 +16,8 @@ QUIET = {"same", "read", "refresh"}
 UNFINISHED = {"delete", "delete-replaced", "discard", "replace"}
 #: How gRPC begins the text of every error of a dynamic provider.
 WRAPPER = "Exception calling application: "
+#: How providers' lines begin that are about the swarm as a whole and not about one node.
+OF_ALL = "swarm: "
 SAID_ANYWAY = {"update failed"}
 ALL_NEW = {"machines": "booted", "workers": "joined, labelled, active"}
 _MEMBER = {"create": "joined", "update": "changed", "create-replacement": "joined anew"}
@@ -91,6 +93,8 @@ class Progress:
     def _diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         severity = diagnostic.get("severity")
         text = _uncoloured(diagnostic["message"]).strip().removeprefix(WRAPPER)
+        if severity == "info" and text.startswith(OF_ALL):
+            self.say(line("swarm", text.removeprefix(OF_ALL), time.monotonic() - self.started))
         if severity not in {"error", "warning"} or text in self.errors or text in SAID_ANYWAY:
             return
         if severity == "error":

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pulumi
-from pulumi.dynamic import CheckResult, CreateResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from proxmox_swarm.providers import generation
-from proxmox_swarm.providers.base import Props, Provider, say, targets
+from proxmox_swarm.providers.base import Props, say, targets
+from proxmox_swarm.providers.generation import Rotating, rises
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -22,14 +22,24 @@ SECRET = ("key", "previous_key")
 LOCKED = "locked"
 
 
-class AutolockProvider(Provider):
+class AutolockProvider(Rotating):
     """Turns locking on and off, rotates the key, unlocks. Comes before everything that takes a quorum."""
 
-    watched = ("enabled", "generation", "verdict", "managers")
+    watched = ("enabled", "generation", "verdict", "managers", "cluster_id")
 
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse a lower number."""
-        return CheckResult(news, generation.lower(_olds, news, "cluster.rotate.unlockKey"))
+    def setting(self, news: Props) -> str:
+        """The key in settings that the number comes from."""
+        return "cluster.rotate.unlockKey"
+
+    def words(self, olds: Props, news: Props) -> str:
+        """What a change means, for a person who reads a preview."""
+        steps = ["unlock the managers that are locked"] if olds.get("verdict") == LOCKED else []
+        if olds.get("enabled") != news.get("enabled"):
+            on = "managers lock themselves: after a restart each waits for the key"
+            steps.append(on if news.get("enabled") else "managers lock themselves no more")
+        elif news.get("enabled") and rises(olds, news):
+            steps.append("new unlock key")
+        return "; ".join(steps)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Lock the managers. Where that is not declared, a swarm whose managers are locked is refused."""
@@ -60,15 +70,19 @@ class AutolockProvider(Provider):
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Unlock the managers that are locked, with the keys that state holds; then bring locking to what is declared."""
         where, cluster_id = targets(_news["managers"]), _news["cluster_id"]
-        for name in autolock.unlock_managers(where, cluster_id, [_olds["key"], _olds["previous_key"]]):
-            say(name, "unlocked")
+        unlocked = autolock.unlock_managers(where, cluster_id, [_olds["key"], _olds["previous_key"]])
+        if unlocked:
+            say("swarm", f"unlocked: {', '.join(unlocked)}")
         lock = autolock.apply(
             where,
             cluster_id,
             enabled=bool(_news["enabled"]),
-            rotate=generation.rises(_olds, _news),
+            rotate=rises(_olds, _news),
             timeout=float(_news["timeout"]),
         )
+        if lock.key != _olds["key"]:
+            before = "unlock key rotated" if _olds["key"] else "managers lock themselves"
+            say("swarm", before if lock.enabled else "managers do not lock themselves any more")
         return UpdateResult(_outputs(_news, key=lock.key, previous=_previous(_olds, lock.key)))
 
     def _differs(self, key: str, olds: Props, news: Props) -> bool:

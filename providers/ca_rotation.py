@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pulumi
-from pulumi.dynamic import CheckResult, CreateResult, ReadResult, Resource, UpdateResult
+from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from proxmox_swarm.host.errors import Failure
-from proxmox_swarm.providers import generation
-from proxmox_swarm.providers.base import Props, Provider, say, targets
+from proxmox_swarm.providers.base import Props, say, targets
+from proxmox_swarm.providers.generation import Rotating, rises
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -21,14 +21,21 @@ else:
 PATIENCE = 5.0
 
 
-class CaRotationProvider(Provider):
+class CaRotationProvider(Rotating):
     """Rotates, and waits until every node has a certificate of the new CA."""
 
-    watched = ("generation",)
+    def setting(self, news: Props) -> str:
+        """The key in settings that the number comes from."""
+        return "cluster.rotate.ca"
 
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse a lower number."""
-        return CheckResult(news, generation.lower(_olds, news, "cluster.rotate.ca"))
+    def words(self, olds: Props, news: Props) -> str:
+        """What a change means, for a person who reads a preview."""
+        asked = rises(olds, news)
+        return (
+            "new root CA: every node gets a new certificate, both join tokens change; no node may be down"
+            if asked
+            else ""
+        )
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Remember the number and the CA that is there. Nothing is rotated."""
@@ -46,12 +53,11 @@ class CaRotationProvider(Provider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Rotate once, however much higher the number is; a rotation that is under way is taken to its end."""
-        digest = _olds["ca_digest"]
-        if generation.rises(_olds, _news):
-            digest = rotation.rotate_ca(
-                targets(_news["managers"]), _news["cluster_id"], timeout=float(_news["timeout"]), told=say
-            )
-            say("swarm", f"root CA rotated, both join tokens with it: {digest[:8]}…")
+        managers, cluster_id = targets(_news["managers"]), _news["cluster_id"]
+        if not rises(_olds, _news):
+            return UpdateResult(_outputs(_news, rotation.ca_digest(managers, cluster_id)))
+        digest = rotation.rotate_ca(managers, cluster_id, timeout=float(_news["timeout"]), told=say)
+        say("swarm", f"root CA rotated, both join tokens with it: {digest[:8]}…")
         return UpdateResult(_outputs(_news, digest))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pulumi
-from pulumi.dynamic import CheckResult, CreateResult, Resource, UpdateResult
+from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from proxmox_swarm.providers import generation
-from proxmox_swarm.providers.base import Provider, say, targets
+from proxmox_swarm.providers.base import Props, say, targets
+from proxmox_swarm.providers.generation import Rotating, rises
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -17,14 +17,16 @@ else:
     rotation = Lazy("proxmox_swarm.swarm.rotation")
 
 
-class TokenRotationProvider(Provider):
+class TokenRotationProvider(Rotating):
     """Rotates. No token, and nothing made from one, is kept: whoever joins reads it from a manager at that moment."""
 
-    watched = ("generation",)
+    def setting(self, news: Props) -> str:
+        """The key in settings that the number comes from."""
+        return f"cluster.rotate.{news.get('role')}"
 
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse a lower number."""
-        return CheckResult(news, generation.lower(_olds, news, f"cluster.rotate.{news.get('role')}"))
+    def words(self, olds: Props, news: Props) -> str:
+        """What a change means, for a person who reads a preview."""
+        return f"new join token for {news['role']}s; the old one is refused from then on" if rises(olds, news) else ""
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Remember the number. Nothing is rotated: the swarm's tokens are new, or somebody's who was here before us."""
@@ -32,7 +34,7 @@ class TokenRotationProvider(Provider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Rotate once, however much higher the number is."""
-        if generation.rises(_olds, _news):
+        if rises(_olds, _news):
             rotation.rotate_token(targets(_news["managers"]), _news["cluster_id"], _news["role"])
             say("swarm", f"join token of {_news['role']}s rotated")
         return UpdateResult(dict(_news))

@@ -69,15 +69,17 @@ def rotate_ca(
     """Give the swarm a new root CA and wait until every node has a certificate of it; the new CA's digest.
 
     A rotation that is under way already, from a run that was killed or by hand, is waited for, not begun anew. Both join
-    tokens change at its end. ``told`` gets host name and progress of each node. While a node is down a rotation would not
-    end: that is refused. Raises RotationFailed, NoManager, EngineError, LockBusy.
+    tokens change at its end. ``told`` gets the name of what it is about, a node or "swarm", and how far that is. While a
+    node is down a rotation would not end: that is refused. Raises RotationFailed, NoManager, EngineError, LockBusy.
     """
     with cluster_lock(cluster_id, "rotating the root CA", access.clock):
         limit = Deadline.after(timeout, access.clock)
         engine = find_manager(access, managers, cluster_id, limit).engine
         _refuse_unless_all_are_up(engine, access)
         before = persist(engine.swarm_inspect, limit)
-        if not before["RootRotationInProgress"]:
+        if before["RootRotationInProgress"]:
+            told("swarm", "a rotation of the root CA is under way; waiting for its end")
+        else:
             _begin(engine, _force_rotate(before), limit)
         return _await_end(access, managers, cluster_id, limit, told)
 

@@ -17,7 +17,7 @@ STACK_FILE = "Pulumi.lab.yaml"
 MANAGERS = SEVEN[:3]
 ADDRESS = dict(zip(SEVEN, [f"192.168.4.{last}" for last in (30, 31, 32, 40, 41, 42, 50)], strict=True))
 VM_ID = dict(zip(SEVEN, (4100, 4101, 4102, 4200, 4201, 4202, 4300), strict=True))
-OF_THE_SWARM = ("Cluster", "ClusterSettings", "Member", "Undeclared")
+OF_THE_SWARM = ("Cluster", "ClusterSettings", "Autolock", "TokenRotation", "CaRotation", "Member", "Undeclared")
 
 
 class Project(Site):

@@ -107,6 +107,13 @@ def test_a_bring_up_is_three_lines(watcher: Watcher) -> None:
     assert watcher.progress.failed == []
 
 
+def test_what_is_said_of_the_swarm_as_a_whole_is_told_when_it_happens(watcher: Watcher) -> None:
+    told = watcher.feed(
+        diagnostic("info", "swarm: unlock key rotated\n"), diagnostic("info", "app-1: manager active\n")
+    )
+    assert told == ["swarm     unlock key rotated"]
+
+
 def test_phases_are_told_in_their_order_whatever_comes_first(watcher: Watcher) -> None:
     assert watcher.feed(*(done("create", "Member", node) for node in NODES)) == []
     said = watcher.feed(*(done("create", "HostState", node) for node in NODES))

@@ -54,9 +54,32 @@ def test_a_higher_number_is_an_update_and_nothing_else_is(provider: Provider, ma
         return bool(result.changes)
 
     assert changes(make(generation=2.0))
+    assert changes(make(cluster_id="another swarm"))
     assert not changes(make())
     assert not changes(make(cluster_id=Unknown(), managers=Unknown()))
     assert not changes(make(timeout=5.0))
+
+
+WORDS: list[tuple[Provider, Any, dict[str, Any], dict[str, Any], str]] = [
+    (TokenRotationProvider(), token, {}, {"generation": 2.0}, "new join token for workers; the old one is refused"),
+    (TokenRotationProvider(), token, {}, {"cluster_id": "other"}, ""),
+    (CaRotationProvider(), ca, {}, {"generation": 2.0}, "new root CA: every node gets a new certificate, both join tokens"),
+    (AutolockProvider(), lock, {}, {"enabled": True}, "managers lock themselves: after a restart each waits for the key"),
+    (AutolockProvider(), lock, {"enabled": True}, {}, "managers lock themselves no more"),
+    (AutolockProvider(), lock, {"enabled": True}, {"enabled": True, "generation": 2.0}, "new unlock key"),
+    (AutolockProvider(), lock, {}, {"generation": 2.0}, ""),
+    (AutolockProvider(), lock, {"enabled": True, "verdict": "locked"}, {"enabled": True}, "unlock the managers that are"),
+    (AutolockProvider(), lock, {}, {}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("provider", "make", "olds", "news", "words"), WORDS)
+def test_preview_says_what_a_change_means(
+    provider: Provider, make: Any, olds: Any, news: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provider.diff("id", make(**olds), make(**news))
+    said = capsys.readouterr().err
+    assert said.startswith(f"swarm: {words}") if words else said == ""
 
 
 # -- tokens and the CA -------------------------------------------------------------------------------------------------
@@ -197,7 +220,9 @@ def test_off_is_the_default_and_a_lock_that_is_there_is_refused(swarm: Swarm) ->
         LOCK.create(lock())
 
 
-def test_on_another_key_and_off_again_with_the_key_before_kept(swarm: Swarm) -> None:
+def test_on_another_key_and_off_again_with_the_key_before_kept(
+    swarm: Swarm, capsys: pytest.CaptureFixture[str]
+) -> None:
     outputs = made(ON)
     assert keys(outputs) == ("SWMKEY-1-first", "") and not needs_update(outputs, ON)
     outputs = changed(outputs, lock(enabled=True, generation=2.0))
@@ -207,6 +232,14 @@ def test_on_another_key_and_off_again_with_the_key_before_kept(swarm: Swarm) -> 
     outputs = changed(outputs, lock(enabled=True, generation=3.0))
     assert keys(outputs)[1] == "SWMKEY-1-second"
     assert refreshed(outputs) == outputs
+    said = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("swarm: ") for line in said if "new" not in line and "after a restart" not in line] == [
+        "managers lock themselves",
+        "unlock key rotated",
+        "managers lock themselves no more",
+        "managers do not lock themselves any more",
+        "managers lock themselves",
+    ]
 
 
 def test_a_key_rotated_by_hand_is_taken_over_by_a_refresh_and_is_no_change(swarm: Swarm) -> None:
@@ -237,7 +270,7 @@ def test_locked_managers_are_a_verdict_and_up_unlocks_them(
     assert changed(found, lock(enabled=True, generation=2.0)) == outputs
     assert swarm.tried[-1] == ["SWMKEY-1-second", "SWMKEY-1-first"]
     said = capsys.readouterr().err
-    assert said == "app-1: unlocked\napp-2: unlocked\n" and "SWMKEY" not in said
+    assert said.splitlines()[-1] == "swarm: unlocked: app-1, app-2"
 
 
 def test_nothing_else_is_done_where_a_manager_stays_locked(swarm: Swarm) -> None:

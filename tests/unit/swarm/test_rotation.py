@@ -107,8 +107,9 @@ def test_one_that_was_begun_before_is_taken_to_its_end_not_begun_anew(world: Wor
     engine.swarm_update(found["Version"]["Index"], {**found["Spec"], "CAConfig": {"ForceRotate": 1}})
     wanted = swarm.next_pem
     world.calls.clear()
-    assert rotate(world, swarm.id)[0] == ca_digest36(wanted)
-    assert updates(world) == 0
+    digest, told = rotate(world, swarm.id)
+    assert digest == ca_digest36(wanted)
+    assert told[0] == "swarm" and updates(world) == 0
 
 
 def test_a_lost_answer_begins_it_once(world: World) -> None:
