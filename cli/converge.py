@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from proxmox_swarm.settings.model import Settings
 POLL = 0.1
 TABLE = "proxmox_swarm.cli.table"
 MEMBER = "pulumi-python:dynamic/swarm:Member"
+CLUSTER = "pulumi-python:dynamic/swarm:Cluster"
+#: See components/established.py; importing it would import Pulumi.
+ESTABLISHED = "PROXMOX_SWARM_ESTABLISHED"
 
 
 def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
@@ -57,7 +60,8 @@ def converge(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
         progress = Progress(settings, say)
         # What asks the engines afterwards takes half a second to load: there is time for it while Pulumi works.
         threading.Thread(target=importlib.import_module, args=(TABLE,), daemon=True).start()
-        _pulumi(stack, session, progress, first=_not_well(state), options=left.options)
+        handed_over = {**_shape(state), "PROXMOX_SWARM_FIRST": " ".join(_not_well(state))}
+        _pulumi(stack, session, progress, handed_over, options=left.options)
         if not progress.changed:
             say(line("up", "no change", time.monotonic() - progress.started))
         write_known_hosts(stack)
@@ -128,15 +132,26 @@ def _not_well(state: dict[str, Any]) -> list[str]:
     return [outputs["node"] for outputs in sorted(ailing, key=lambda outputs: outputs["verdict"] == "drifted")]
 
 
-def _pulumi(stack: Stack, session: Path, progress: Progress, *, first: list[str], options: Sequence[str] = ()) -> None:
-    """Run ``pulumi up`` in a session of its own and follow its events."""
+def _shape(state: dict[str, Any]) -> dict[str, str]:
+    """The shape of bring-up for a state without a swarm, whatever its last outputs say.
+
+    A machine that is off has to be started before the swarm is looked for; in later runs it is the other way round.
+    """
+    resources: list[dict[str, Any]] = state.get("resources") or []
+    return {} if any(resource["type"] == CLUSTER for resource in resources) else {ESTABLISHED: "0"}
+
+
+def _pulumi(
+    stack: Stack, session: Path, progress: Progress, handed_over: Mapping[str, str], *, options: Sequence[str] = ()
+) -> None:
+    """Run ``pulumi up`` in a session of its own and follow its events. ``handed_over`` is for the program's environment."""
     with tempfile.TemporaryDirectory() as folder:
         events = Path(folder) / "events"
         output = Path(folder) / "output"
         environment = {
             **stack.environment,
             "PULUMI_DEBUG_COMMANDS": "1",  # makes the CLI take --event-log
-            "PROXMOX_SWARM_FIRST": " ".join(first),
+            **handed_over,
         }
         command = stack.command("up", "--yes", "--skip-preview", "--event-log", str(events), *options)
         with (

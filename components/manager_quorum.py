@@ -25,6 +25,7 @@ class ManagerQuorum(pulumi.ComponentResource):
     cluster: Cluster
     #: unlocks managers that wait for their key: whatever takes a quorum comes after it
     autolock: Autolock
+    settings: ClusterSettings
     cluster_id: pulumi.Output[str]
 
     def __init__(
@@ -58,12 +59,13 @@ class ManagerQuorum(pulumi.ComponentResource):
         )
         after_unlock = pulumi.ResourceOptions(parent=self, deleted_with=self.cluster, depends_on=[self.autolock])
         declared = asdict(wanted)
-        ClusterSettings(
+        self.settings = ClusterSettings(
             name,
             managers=managers,
             cluster_id=self.cluster_id,
             fields=_engine_fields(declared),
             init={key: list(v) if isinstance(v := declared[key], tuple) else v for key in INIT_ONLY},
+            guards={"fewer_managers": settings.allow_fewer_managers},
             opts=after_unlock,
         )
         for role, number in (("worker", wanted.rotate.worker), ("manager", wanted.rotate.manager)):

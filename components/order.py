@@ -1,8 +1,8 @@
 """In which order machines are made and touched. Pure functions over names: no Pulumi in here.
 
 Bring-up: machines in parallel lanes, never more than ``parallel`` at once on one Proxmox VE host (Pulumi has no such knob,
-so a lane is a chain of ``depends_on`` edges). Later runs: one machine after the other, its member back before the next is
-touched; that edge alone makes a replacement of every machine a rolling one (measured).
+so a lane is a chain of ``depends_on`` edges). Later runs: a machine is touched once the members before it in its lane are
+back; that edge alone makes a replacement of every machine a rolling one (measured). Managers are one lane.
 """
 
 from __future__ import annotations
@@ -28,13 +28,38 @@ def lanes(nodes: Iterable[Node], parallel: int) -> Mapping[str, str | None]:
     return before
 
 
-def rolling(nodes: Iterable[Node], preferred: Sequence[str] = ()) -> list[Node]:
-    """The order of later runs: managers, then workers; within each the preferred names first, the rest as declared.
+def rolling(
+    nodes: Iterable[Node], *, unavailable: int = 1, parallel: int = 1, preferred: Sequence[str] = ()
+) -> Mapping[str, tuple[str, ...]]:
+    """For each node those whose members must be back before it is touched, in the order of later runs.
 
-    ``preferred`` is how a caller who knows puts the members that are not well in front: rebuilding those first costs no
-    quorum, rebuilding a healthy manager while another is down would.
+    Managers come first, one after the other. Workers follow, at most ``unavailable`` at the same moment and at most
+    ``parallel`` of one host: each waits for the one so many places before it, among all workers and among those of its
+    host. That leaves no more chains than that, and a node that is added changes only what so many others wait for.
+
+    Within each role the ``preferred`` names are first, the rest as declared: that is how a caller who knows puts the
+    members that are not well in front. Rebuilding those first costs no quorum, rebuilding a healthy manager while
+    another is down would. A node always comes after those it waits for.
     """
     listed = list(nodes)
     rank = {name: index for index, name in enumerate(preferred)}
-    declared = {node.name: index for index, node in enumerate(listed)}
-    return sorted(listed, key=lambda n: (n.role != "manager", rank.get(n.name, len(rank)), declared[n.name]))
+    listed.sort(key=lambda node: rank.get(node.name, len(rank)))
+    managers = [node.name for node in listed if node.role == "manager"]
+    before: dict[str, tuple[str, ...]] = {
+        name: tuple(managers[max(index - 1, 0) : index]) for index, name in enumerate(managers)
+    }
+    line: list[str] = []
+    on_host: dict[str, list[str]] = {}
+    for node in listed:
+        if node.role == "manager":
+            continue
+        neighbours = on_host.setdefault(node.host, [])
+        waits_for = [*_so_many_before(line, unavailable), *_so_many_before(neighbours, parallel)] or managers[-1:]
+        before[node.name] = tuple(dict.fromkeys(waits_for))
+        line.append(node.name)
+        neighbours.append(node.name)
+    return before
+
+
+def _so_many_before(line: Sequence[str], places: int) -> Sequence[str]:
+    return line[-places:][:1] if len(line) >= places else ()

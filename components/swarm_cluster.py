@@ -29,8 +29,9 @@ class SwarmCluster(pulumi.ComponentResource):
     """A Docker Swarm on Proxmox VE.
 
     ``established`` says which of two shapes the graph has. Before the cluster stands: machines in lanes, managers in
-    series, workers side by side. Afterwards: one node after the other, each back before the next is touched, in the
-    order of :func:`order.rolling` with ``first`` in front. Going from one shape to the other changes no resource.
+    series, workers side by side. Afterwards: managers one after the other, then workers in lanes, each node back before
+    the next of its lane is touched, in the order of :func:`order.rolling` with ``first`` in front. Going from one shape
+    to the other changes no resource.
     """
 
     def __init__(
@@ -88,11 +89,19 @@ class SwarmCluster(pulumi.ComponentResource):
 
     def _roll(self, first: Sequence[str]) -> None:
         self._quorum = self._make_quorum([])
-        before: After = []
-        for node in order.rolling(self.settings.nodes.values(), first):
+        settings = self.settings
+        turns = order.rolling(
+            settings.nodes.values(),
+            unavailable=settings.rolling.max_unavailable,
+            parallel=settings.proxmox.parallel,
+            preferred=first,
+        )
+        for name, waits_for in turns.items():
+            node = settings.nodes[name]
+            before = [self.members[other] for other in waits_for]
             self._make_machine(node, before)
             host = self._set_host(node, [self._quorum.autolock, *before])
-            before = [self._join(node, [host, *before])]
+            self._join(node, [host, *before])
 
     def _rotate_ca(self) -> CaRotation:
         """Last of all: it takes every member, and one that is down would hold it up for ever."""
@@ -195,7 +204,8 @@ class SwarmCluster(pulumi.ComponentResource):
             managers=self._managers,
         )
         group = self._quorum if node.role == "manager" else self._pools[node.pool]
-        self.members[node.name] = group.join(args, [self._quorum.autolock, *after])
+        # The settings hold the guard of the whole plan: no member is touched before it has had its say.
+        self.members[node.name] = group.join(args, [self._quorum.autolock, self._quorum.settings, *after])
         return self.members[node.name]
 
 

@@ -40,9 +40,9 @@ class Provider(ResourceProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """Compare the watched inputs with what was last recorded.
 
-        An unknown input counts as unchanged: it comes from a resource that is about to change in place, and would
-        otherwise preview as a change of everything behind it. A replacing input that is unknown is the opposite: it is
-        unknown exactly when what it stands for is being replaced.
+        What is unknown in an input counts as unchanged: it comes from a resource that is about to change in place, and
+        would otherwise preview as a change of everything behind it. A replacing input that is unknown is the opposite: it
+        is unknown exactly when what it stands for is being replaced.
         """
         changed = [key for key in self.watched if self._differs(key, _olds, _news)]
         replaces = [key for key in changed if key in self.replacing]
@@ -50,9 +50,20 @@ class Provider(ResourceProvider):
 
     def _differs(self, key: str, olds: Props, news: Props) -> bool:
         new = news.get(key)
-        if is_unknown(new):
-            return key in self.replacing
-        return bool(plain(new) != plain(olds.get(key)))
+        if is_unknown(new) and key in self.replacing:
+            return True
+        return not _as_far_as_known(plain(olds.get(key)), plain(new))
+
+
+def _as_far_as_known(old: Any, new: Any) -> bool:
+    """Whether two plain values are the same where the new one is known already."""
+    if isinstance(new, Unknown) or new == UNKNOWN:
+        return True
+    if isinstance(new, dict) and isinstance(old, dict):
+        return all(_as_far_as_known(old.get(key), new.get(key)) for key in {*old, *new})
+    if isinstance(new, list) and isinstance(old, list):
+        return len(new) == len(old) and all(map(_as_far_as_known, old, new))
+    return bool(new == old)
 
 
 def is_unknown(value: object) -> bool:

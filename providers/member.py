@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
 
-from proxmox_swarm.providers import plan_words
+from proxmox_swarm.providers import plan_words, wanted
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
 from proxmox_swarm.providers.lazy import Lazy
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
@@ -101,6 +101,7 @@ class MemberProvider(Provider):
             _state(_olds),
             join_timeout=_deadline(_news, "join"),
             role_timeout=_deadline(_news, "role"),
+            retiring=wanted.leaving(_olds["managers"]),
         )
         return UpdateResult(_declared(_news, state))
 
@@ -114,6 +115,7 @@ class MemberProvider(Provider):
             _props["node_id"],
             drain_timeout=_deadline(_props, "drain"),
             role_timeout=_deadline(_props, "role"),
+            retiring=wanted.leaving(_props["managers"]),
         )
 
 

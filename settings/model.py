@@ -167,6 +167,13 @@ class Deadlines:
 
 
 @dataclass(frozen=True)
+class Rolling:
+    """How later runs go from node to node: so many workers may be out at the same moment. Managers: always one."""
+
+    max_unavailable: int = 1
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything one stack declares.
 
@@ -183,7 +190,9 @@ class Settings:
     docker: DockerSettings
     cluster: ClusterSettings
     deadlines: Deadlines
+    rolling: Rolling = Rolling()
     allow_even_managers: bool = False
+    allow_fewer_managers: bool = False
     raw: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     @property

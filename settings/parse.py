@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, str] = {
     "docker": "object",
     "cluster": "object",
     "deadlines": "object",
+    "rolling": "object",
     "guards": "object",
     "include": "array",
     "secrets": "object",
@@ -63,6 +64,7 @@ class Draft:
     docker: schema.Docker | None = None
     cluster: schema.Cluster | None = None
     deadlines: schema.Deadlines | None = None
+    rolling: schema.Rolling | None = None
     guards: schema.Guards | None = None
 
 
@@ -85,6 +87,7 @@ def parse(config: Mapping[str, object]) -> Draft:
     draft.docker = _section(schema.Docker, config, "docker", problems)
     draft.cluster = _section(schema.Cluster, config, "cluster", problems)
     draft.deadlines = _section(schema.Deadlines, config, "deadlines", problems)
+    draft.rolling = _section(schema.Rolling, config, "rolling", problems)
     draft.guards = _section(schema.Guards, config, "guards", problems)
 
     raw_networks = _mapping(config, "networks", problems)

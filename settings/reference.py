@@ -33,6 +33,7 @@ SECTIONS: tuple[tuple[str, type[Keys]], ...] = (
     ("cluster", schema.Cluster),
     ("cluster.rotate", schema.Rotate),
     ("deadlines", schema.Deadlines),
+    ("rolling", schema.Rolling),
     ("guards", schema.Guards),
 )
 """Every mapping of settings, by the path that people write."""
@@ -74,6 +75,7 @@ Keys that nobody knows are errors, and so is a key with nothing behind it. Requi
 
 - One, three, five or seven managers; an even number only with `guards.evenManagers`. The loss of one Proxmox VE host must not
   lose the quorum of three or more managers, unless `guards.managersOnOneHost` says that it is meant.
+- No more workers may be out at once (`rolling.maxUnavailable`) than there are.
 - Names, addresses, MAC addresses and ids (those of data disks' owners too) are there once. Addresses are inside their subnet
   and are not its first, its last, a gateway's or a Proxmox VE host's.
 - Hosts, pools, networks and datastores that are named are declared. A boot disk is not smaller than the image.

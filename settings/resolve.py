@@ -41,6 +41,7 @@ def resolve(config: Mapping[str, object], *, project: str, stack: str) -> model.
         and draft.docker
         and draft.cluster
         and draft.deadlines
+        and draft.rolling
         and draft.guards
     ):
         raise AssertionError("a piece of the settings is missing and nothing was reported")
@@ -59,7 +60,9 @@ def resolve(config: Mapping[str, object], *, project: str, stack: str) -> model.
         docker=model.DockerSettings(daemon=daemon.merged(draft.docker.daemon), version=draft.docker.version),
         cluster=_cluster(draft.cluster),
         deadlines=model.Deadlines(**{name: getattr(draft.deadlines, name) for name in schema.Deadlines.model_fields}),
+        rolling=model.Rolling(max_unavailable=draft.rolling.max_unavailable),
         allow_even_managers=draft.guards.even_managers,
+        allow_fewer_managers=draft.guards.fewer_managers,
         raw={name: value for name, value in config.items() if name != "secrets"},
     )
 

@@ -19,6 +19,7 @@ MAX_NAME = 63
 def check(draft: Draft) -> Iterator[Problem]:
     """All rules about nodes."""
     yield from _managers(draft)
+    yield from _lanes(draft)
     yield from _hosts(draft)
     yield from _sizes(draft)
     yield from _holders(draft)
@@ -80,6 +81,20 @@ def _spread(managers: list[NodeDraft]) -> Iterator[Problem]:
                 "managers spread so that a majority stays when one host is lost",
                 "If it is meant, as with one host only: guards: {managersOnOneHost: true}",
             )
+
+
+def _lanes(draft: Draft) -> Iterator[Problem]:
+    """Zero workers are as good as one: the default is always accepted."""
+    if draft.rolling is None or not draft.all_nodes:
+        return
+    workers = sum(node.spec.role == "worker" for node in draft.nodes.values())
+    if draft.rolling.max_unavailable > max(workers, 1):
+        yield Problem(
+            ("rolling", "maxUnavailable"),
+            show(draft.rolling.max_unavailable),
+            f"{workers} worker{'s are' if workers != 1 else ' is'} declared",
+            f"a whole number, 1 to {max(workers, 1)}",
+        )
 
 
 def _hosts(draft: Draft) -> Iterator[Problem]:

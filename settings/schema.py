@@ -5,7 +5,18 @@ accepted values and examples here are what errors quote and what docs/settings.m
 """
 
 from proxmox_swarm.settings.schema_machines import Image, Network, Node, Pool, Proxmox, ProxmoxHost
-from proxmox_swarm.settings.schema_swarm import Access, AptCache, Cluster, Deadlines, Dns, Docker, Guards, Os, Rotate
+from proxmox_swarm.settings.schema_swarm import (
+    Access,
+    AptCache,
+    Cluster,
+    Deadlines,
+    Dns,
+    Docker,
+    Guards,
+    Os,
+    Rolling,
+    Rotate,
+)
 
 __all__ = [
     "Access",
@@ -22,5 +33,6 @@ __all__ = [
     "Pool",
     "Proxmox",
     "ProxmoxHost",
+    "Rolling",
     "Rotate",
 ]

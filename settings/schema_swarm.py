@@ -1,4 +1,4 @@
-"""Settings of what runs on the machines, as written: access, operating system, Docker, the swarm, deadlines, guards."""
+"""Settings of what runs on the machines, as written: access, system, Docker, the swarm, deadlines, rolling, guards."""
 
 from __future__ import annotations
 
@@ -264,11 +264,31 @@ class Deadlines(Keys):
     )
 
 
+class Rolling(Keys):
+    """`rolling`: how rebuilds, power cycles and restarts of engines go from node to node."""
+
+    max_unavailable: int = key(
+        "How many workers may be out at the same moment, never more than `proxmox.parallel` of one host. Managers go one by "
+        "one whatever is said here.",
+        "a whole number, 1 to the number of workers",
+        default=1,
+        example="2",
+        ge=1,
+    )
+
+
 class Guards(Keys):
     """`guards`: words that say a risk is meant."""
 
     even_managers: bool = key(
         "Allow an even number of managers: it tolerates no more failures than one manager fewer.",
+        "true or false",
+        default=False,
+        example="true",
+    )
+    fewer_managers: bool = key(
+        "Let one plan take a majority of the managers out, by removal or demotion: `up` then does it one at a time, each "
+        "only while the others keep a majority. Without it preview refuses such a plan and says the steps.",
         "true or false",
         default=False,
         example="true",

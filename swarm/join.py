@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
@@ -44,20 +44,30 @@ def join_or_adopt(
     join_timeout: float,
     role_timeout: float,
     former_id: str = "",
+    retiring: Sequence[Target] = (),
     access: Access = SSH,
 ) -> MemberState:
     """Bring a node into swarm ``cluster_id`` and to its declared role, labels and availability, whatever it is now.
 
     A node that is in it is adopted. One that the swarm has forgotten leaves and joins again. One in another swarm is
-    refused with that swarm's id. Node objects that an earlier machine left behind at this address are removed first;
-    ``former_id`` names one more. It joins drained; the declared availability follows with its labels.
+    refused with that swarm's id. One that does not answer is an error; declared a worker, it leaves raft all the same.
+    Node objects that an earlier machine left behind at this address are removed first;
+    ``former_id`` names one more. It joins drained; the declared availability follows with its labels. ``retiring`` are
+    managers that are no longer to be any: where this node is demoted, dead ones among them are first.
 
     Raises ForeignSwarm, SwarmLocked, PortsClosed, JoinFailed, NoManager, QuorumAtRisk, RoleTimeout, EngineError, HostError.
     """
     limit = Deadline.after(join_timeout, access.clock)
     engine = access.engine(spec.target)
     others = [target for target in managers if target.address != spec.target.address]
-    local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
+    try:
+        local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
+    except HostError:
+        if spec.role == "worker" and former_id:
+            # That it does not answer is the news; what else is wrong the next run tells.
+            with suppress(Failure):
+                _demote_absent(access, spec, managers, cluster_id, former_id, role_timeout)
+        raise
     if local.state == "locked":
         _unlock(access, spec, others, cluster_id, local, limit)
         local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
@@ -68,7 +78,9 @@ def join_or_adopt(
             local = _settled(engine, spec.target, limit, limit)
             if local.state == "active":
                 manager, node = known
-                return _converge(access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id)
+                return _converge(
+                    access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id, retiring
+                )
             drop_node(access, others, known[1], cluster_id, role_timeout, surely_dead=False)
         _leave(engine, spec.target, Deadline.after(LEAVE_TIMEOUT, access.clock))
     # Raft takes in one member after the other; several at once time out (and then join all the same).
@@ -117,6 +129,21 @@ def _unlock(
         raise foreign(spec.target, theirs, cluster_id, local)
     manager = find_manager(access, others, cluster_id, limit)
     autolock.unlock(access, spec.target, [persist(manager.engine.swarm_unlock_key, limit)])
+
+
+def _demote_absent(
+    access: Access,
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    node_id: str,
+    timeout: float,
+) -> None:
+    """A node that is to be a manager no longer leaves raft although its host does not answer: it counts in every majority."""
+    manager = find_manager(access, managers, cluster_id, Deadline.after(PATIENCE, access.clock), avoid=node_id)
+    node = nodes.get(manager.engine, node_id, Deadline.after(PATIENCE, access.clock))
+    if node is not None and (nodes.in_raft(node) or nodes.role_of(node) == "manager"):
+        demote(access, managers, node_id, cluster_id, timeout, where=str(spec.target))
 
 
 def _standing(
@@ -295,6 +322,7 @@ def _converge(
     local: LocalSwarm,
     role_timeout: float,
     former_id: str,
+    retiring: Sequence[Target],
 ) -> MemberState:
     """A member is brought to what is declared."""
     limit = Deadline.after(role_timeout, access.clock)
@@ -309,7 +337,10 @@ def _converge(
     if spec.role == "manager" and nodes.role_of(node) != "manager":
         promote(access, manager, spec.target, local.node_id, cluster_id, role_timeout)
     elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node) or local.control):
-        demote(access, known, local.node_id, cluster_id, role_timeout, where=str(spec.target), target=spec.target)
+        where = str(spec.target)
+        demote(
+            access, known, local.node_id, cluster_id, role_timeout, where=where, target=spec.target, retiring=retiring
+        )
         limit = Deadline.after(role_timeout, access.clock)
         manager = find_manager(access, known, cluster_id, limit, avoid=local.node_id)
     return _declare(access, spec, manager, local, Deadline.after(role_timeout, access.clock))

@@ -1,4 +1,4 @@
-"""Take a node out for a moment, do something to it, and bring it back: one node of a cluster at a time."""
+"""Take a node out for a moment, do something to it, and bring it back: one manager at a time, workers beside each other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
 from proxmox_swarm.swarm.removal import drain
 from proxmox_swarm.swarm.retry import persist
+from proxmox_swarm.swarm.roles import way_out
 
-#: Other nodes' turns come first; so many of them may be waited for.
-TURNS = 50
+#: Other managers' turns come first; a swarm has no more of them than this (settings/rules_nodes.py).
+TURNS = 7
 
 
 def with_node_out(
@@ -35,9 +36,10 @@ def with_node_out(
 ) -> None:
     """Drain the node, run ``action``, wait until the node is back and ready, restore its availability.
 
-    Where managers lock themselves, the node gets the key that the swarm had before. Holds the cluster's lock meanwhile. A
-    manager is taken out only where the others keep a majority. When ``action`` fails the node is still waited for and
-    restored, and the error raised. Raises QuorumAtRisk, DrainTimeout, NoManager, EngineError, LockBusy, SwarmLocked,
+    Where managers lock themselves, the node gets the key that the swarm had before. A manager is taken out only where the
+    others keep a majority, and the cluster's lock is held until it is back. Workers hold none: how many of them are out
+    together is for the caller to say. When ``action`` fails the node is still waited for and restored, and the error
+    raised. Raises QuorumAtRisk, DrainTimeout, NoManager, EngineError, LockBusy, SwarmLocked,
     SwarmError when it does not come back.
     """
     _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, access)
@@ -71,8 +73,16 @@ def _out(
     back_timeout: float,
     access: Access,
 ) -> None:
+    local = place_of(access, target)
+    worker = local is not None and local.state == "active" and not local.control
     turns = TURNS * (drain_timeout + 2 * back_timeout)
-    with cluster_lock(cluster_id, f"maintenance of {target}", access.clock, turns):
+    # An engine that does not say what it is counts as a manager: exclusive is always right, only slower.
+    alone = (
+        contextlib.nullcontext()
+        if worker
+        else cluster_lock(cluster_id, f"maintenance of {target}", access.clock, turns)
+    )
+    with alone:
         limit = Deadline.after(back_timeout, access.clock)
         manager = _manager(access, managers, target, cluster_id, limit)
         everyone = nodes.everyone(manager.engine, limit)
@@ -83,14 +93,7 @@ def _out(
             action()
             return
         if nodes.in_raft(node):
-            reason = can_pause(nodes.quorum_of(everyone), reachable=nodes.reachable(node))
-            if reason is not None:
-                raise QuorumAtRisk(
-                    "taking a manager out for maintenance",
-                    where=str(target),
-                    came_back=reason,
-                    do_now="Bring the other managers back first: nothing was changed.",
-                )
+            _guard(everyone, node, target)
         before = nodes.availability_of(node)
         # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
         if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:
@@ -116,6 +119,18 @@ def _out(
                 restore()
             raise
         restore()
+
+
+def _guard(everyone: Sequence[Json], node: Json, target: Target) -> None:
+    """Raise QuorumAtRisk unless this manager may be out for a while."""
+    reason = can_pause(nodes.quorum_of(everyone), reachable=nodes.reachable(node))
+    if reason is not None:
+        raise QuorumAtRisk(
+            "taking a manager out for maintenance",
+            where=str(target),
+            came_back=reason,
+            do_now=f"{way_out(everyone, node)} Nothing was changed.",
+        )
 
 
 def _manager(access: Access, managers: Sequence[Target], target: Target, cluster_id: str, limit: Deadline) -> Manager:

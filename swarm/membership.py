@@ -22,6 +22,7 @@ def converge(
     *,
     join_timeout: float,
     role_timeout: float,
+    retiring: Sequence[Target] = (),
     access: Access = SSH,
 ) -> MemberState:
     """Bring a member to what is declared, in place and whatever became of it; ``old`` is what was recorded.
@@ -36,5 +37,6 @@ def converge(
         join_timeout=join_timeout,
         role_timeout=role_timeout,
         former_id=old.node_id,
+        retiring=retiring,
         access=access,
     )

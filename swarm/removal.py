@@ -16,7 +16,7 @@ from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
-from proxmox_swarm.swarm.roles import demote, guard, other_manager
+from proxmox_swarm.swarm.roles import demote, guard, other_manager, retire_dead
 
 #: A node whose heartbeats stopped is down after 13.5 to 16.5 s, after a change of leader 27 to 33 s (swarmkit dispatcher).
 DOWN_AFTER = 45.0
@@ -33,11 +33,13 @@ def remove(
     *,
     drain_timeout: float,
     role_timeout: float = 120,
+    retiring: Sequence[Target] = (),
     access: Access = SSH,
 ) -> None:
     """Take the node out of the swarm. A node that is out already is a success; a host that does not answer is tolerated.
 
     A manager leaves only if the others keep a majority; that is checked at this moment, under the cluster's lock.
+    ``retiring`` are other managers that are to go: dead ones among them leave raft first.
     Raises QuorumAtRisk, NoManager, DrainTimeout, RoleTimeout, EngineError, HostError, LockBusy.
     """
     target = spec.target
@@ -56,6 +58,7 @@ def remove(
     if nodes.role_of(node) == "manager" or nodes.in_raft(node):
         dead = _surely_dead(local, node_id)
         with cluster_lock(cluster_id, f"removing {target}", access.clock):
+            retire_dead(access, known, node_id, cluster_id, role_timeout, str(target), retiring)
             # Looked at again: while we waited for our turn another manager may have gone.
             everyone = nodes.everyone(manager.engine, Deadline.after(ELECTION, access.clock))
             node = nodes.find(everyone, node_id) or node

@@ -8,13 +8,15 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
-from proxmox_swarm.swarm.access import Access
+from proxmox_swarm.swarm.access import Access, place_of
 from proxmox_swarm.swarm.engine import Json
-from proxmox_swarm.swarm.errors import EngineError, Failure, NoManager, QuorumAtRisk, RoleTimeout
-from proxmox_swarm.swarm.local import local_swarm
+from proxmox_swarm.swarm.errors import EngineError, NoManager, QuorumAtRisk, RoleTimeout
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.quorum import Quorum, can_remove
+
+#: A host that says nothing for so long about its own demotion is not waited for.
+SILENCE = 15.0
 
 
 def promote(access: Access, manager: Manager, target: Target, node_id: str, cluster_id: str, timeout: float) -> None:
@@ -35,7 +37,8 @@ def await_manager(access: Access, manager: Manager, target: Target, node_id: str
         node = nodes.get(manager.engine, node_id, limit)
         if node is None or not nodes.reachable(node) or not nodes.is_ready(node):
             return None
-        return _control(access, target) or None
+        local = place_of(access, target)
+        return True if local is not None and local.control and local.state == "active" else None
 
     if limit.poll(both) is None:
         raise RoleTimeout(
@@ -56,13 +59,16 @@ def demote(
     where: str,
     target: Target | None = None,
     surely_dead: bool = False,
+    retiring: Sequence[Target] = (),
 ) -> None:
     """Take a manager out of raft, if the others keep a majority, and wait until it is out.
 
     ``target`` is the node's host where it can be asked for its side of it. ``surely_dead`` says that no engine with this
-    node id is running, whatever the swarm believes. Raises QuorumAtRisk, NoManager, RoleTimeout, EngineError, LockBusy.
+    node id is running, whatever the swarm believes. ``retiring`` are managers that are to go as well: dead ones among them
+    go first. Raises QuorumAtRisk, NoManager, RoleTimeout, EngineError, LockBusy.
     """
     with cluster_lock(cluster_id, f"demoting {where}", access.clock):
+        retire_dead(access, known, node_id, cluster_id, timeout, where, retiring)
         limit = Deadline.after(timeout, access.clock)
         manager = other_manager(access, known, node_id, cluster_id, limit, where)
         all_nodes = nodes.everyone(manager.engine, limit)
@@ -78,6 +84,30 @@ def demote(
             if error.status != 404:
                 raise
         _await_worker(access, manager, target, node_id, limit, where)
+
+
+def retire_dead(
+    access: Access,
+    known: Sequence[Target],
+    node_id: str,
+    cluster_id: str,
+    timeout: float,
+    where: str,
+    retiring: Sequence[Target],
+) -> None:
+    """Take those of ``retiring`` out of raft that the leader does not reach, before node ``node_id`` may go.
+
+    A dead manager counts in every majority: while it is in raft, a healthy one cannot be spared. Raises as demote does.
+    """
+    addresses = {target.address for target in retiring}
+    if not addresses:
+        return
+    limit = Deadline.after(timeout, access.clock)
+    manager = other_manager(access, known, node_id, cluster_id, limit, where)
+    for node in nodes.everyone(manager.engine, limit):
+        dead = nodes.in_raft(node) and not nodes.reachable(node)
+        if dead and node["ID"] != node_id and nodes.address_of(node) in addresses:
+            demote(access, known, node["ID"], cluster_id, timeout, where=f"{nodes.hostname_of(node)}, which is down")
 
 
 def other_manager(
@@ -106,25 +136,45 @@ def guard(all_nodes: Sequence[Json], node: Json, where: str, *, surely_dead: boo
         reachable = False
     reason = can_remove(quorum, reachable=reachable)
     if reason is not None:
-        others = [
-            nodes.hostname_of(n) for n in all_nodes if nodes.in_raft(n) and not nodes.reachable(n) and n is not node
-        ]
         raise QuorumAtRisk(
             "taking a manager out",
             where=where,
             came_back=reason,
-            do_now=f"Bring {', '.join(others) or 'more managers'} back or take what is dead out first: nothing was changed.",
+            do_now=f"{way_out(all_nodes, node)} Nothing was changed here.",
         )
+
+
+def way_out(all_nodes: Sequence[Json], node: Json) -> str:
+    """What to do where a manager cannot be spared: the ones that are down have to come first."""
+    down = [
+        nodes.hostname_of(other)
+        for other in all_nodes
+        if nodes.in_raft(other) and not nodes.reachable(other) and other["ID"] != node["ID"]
+    ]
+    if not down:
+        return "Bring more managers up first."
+    them = "it" if len(down) == 1 else "them"
+    return (
+        f"Have {', '.join(down)} brought back first: `PROXMOX_SWARM_FIRST='{' '.join(down)}' pulumi up --refresh` (`make up` "
+        f"does so by itself); or take {them} out of settings if gone for good."
+    )
 
 
 def _await_worker(
     access: Access, manager: Manager, target: Target | None, node_id: str, limit: Deadline, where: str
 ) -> None:
+    silent: list[Deadline] = []
+
     def both() -> bool | None:
         node = nodes.get(manager.engine, node_id, limit)
         if node is not None and nodes.in_raft(node):
             return None
-        return True if target is None or not _control(access, target) else None
+        local = place_of(access, target) if target is not None else None
+        if local is None and target is not None:
+            # Raft has let go of it; a host that went away meanwhile has nothing more to say.
+            silent[:] = silent or [Deadline.after(SILENCE, limit.clock)]
+            return True if silent[0].over else None
+        return None if local is not None and local.control else True
 
     if limit.poll(both) is None:
         raise RoleTimeout(
@@ -133,14 +183,6 @@ def _await_worker(
             came_back=f"still a manager after {limit.seconds:.0f} s",
             do_now="Run again: a demotion goes on by itself. A node promoted a moment ago takes half a minute.",
         )
-
-
-def _control(access: Access, target: Target) -> bool:
-    try:
-        local = local_swarm(access.engine(target).info())
-    except Failure:
-        return False
-    return local.control and local.state == "active"
 
 
 def _role(role: str) -> Any:

@@ -13,6 +13,7 @@ from proxmox_swarm.cli import converge, destroy, leftovers
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.progress import Progress
 from proxmox_swarm.cli.pulumi import Stack
+from proxmox_swarm.components.established import OVERRIDE
 from proxmox_swarm.settings import Settings, load, read_stack_file
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +52,14 @@ def test_those_that_are_drifted_come_after_those_that_are_dead() -> None:
     assert converge._not_well({"resources": resources}) == ["app-2", "app-1"]
 
 
+def test_a_state_without_a_swarm_gets_the_shape_of_bring_up_whatever_its_outputs_say() -> None:
+    assert converge.ESTABLISHED == OVERRIDE
+    machine = {"type": "proxmoxve:index/vmLegacy:VmLegacy", "urn": "urn"}
+    swarm = {"type": "pulumi-python:dynamic/swarm:Cluster", "urn": "urn"}
+    assert converge._shape({}) == converge._shape({"resources": [machine]}) == {OVERRIDE: "0"}
+    assert converge._shape({"resources": [machine, swarm]}) == {}
+
+
 # -- following the CLI -------------------------------------------------------------------------------------------------
 
 #: Writes what it is given, piece by piece, as slowly as a reader can stand, then ends as it is told.
@@ -83,7 +92,7 @@ class Scripted(Stack):
 def up(stack: Stack, settings: Settings, folder: Path, first: list[str] | None = None) -> tuple[Progress, list[str]]:
     said: list[str] = []
     progress = Progress(settings, said.append)
-    converge._pulumi(stack, folder / "session", progress, first=first or [])
+    converge._pulumi(stack, folder / "session", progress, {"PROXMOX_SWARM_FIRST": " ".join(first or [])})
     return progress, said
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,63 @@ def test_managers_are_first_in_their_lanes() -> None:
 def test_rolling_takes_managers_first_and_the_preferred_before_the_healthy(
     preferred: list[str], expected: list[str]
 ) -> None:
-    ordered = [node.name for node in rolling(NODES, preferred)]
+    turns = rolling(NODES, preferred=preferred)
+    ordered = list(turns)
     assert ordered[:3] == expected
     assert sorted(ordered) == sorted(node.name for node in NODES)
     if "docker-infra-1" in preferred:
         assert ordered[3] == "docker-infra-1"
+    assert all(before in turns[name] for before, name in pairwise(ordered)), (
+        "one after the other, unless said otherwise"
+    )
+
+
+def fleet(hosts: list[str], managers: int) -> list[Node]:
+    """So many managers, then a worker on each of these hosts."""
+    first = [dataclasses.replace(NODES[0], name=f"m{i}", host="a") for i in range(managers)]
+    return [*first, *clones(hosts)]
+
+
+fleets = st.builds(fleet, st.lists(st.sampled_from(["a", "b", "c"]), max_size=14), st.integers(1, 3))
+
+
+@given(fleets, st.integers(1, 5), st.integers(1, 3), st.data())
+def test_whatever_is_back_first_never_more_are_out_than_may_be(
+    nodes: list[Node], unavailable: int, parallel: int, data: st.DataObject
+) -> None:
+    """Nodes are touched as early as they may be, and come back in any order."""
+    named = {node.name: node for node in nodes}
+    turns = rolling(nodes, unavailable=unavailable, parallel=parallel)
+    back: set[str] = set()
+    while len(back) < len(nodes):
+        out = [name for name, before in turns.items() if name not in back and back.issuperset(before)]
+        roles = Counter(named[name].role for name in out)
+        assert roles["manager"] <= 1
+        assert roles["worker"] == 0 or not roles["manager"]
+        assert roles["worker"] <= unavailable
+        assert all(count <= parallel for count in Counter(named[name].host for name in out).values())
+        back.add(data.draw(st.sampled_from(out)))
+
+
+@given(fleets, st.integers(1, 4), st.integers(1, 3), st.sampled_from(["a", "b", "c"]), st.integers(0, 14))
+def test_a_node_that_is_added_moves_few_others(
+    nodes: list[Node], unavailable: int, parallel: int, host: str, place: int
+) -> None:
+    before = rolling(nodes, unavailable=unavailable, parallel=parallel)
+    added = dataclasses.replace(NODES[3], name="added", host=host)
+    managers = sum(node.role == "manager" for node in nodes)
+    place = min(managers + place, len(nodes))
+    after = rolling([*nodes[:place], added, *nodes[place:]], unavailable=unavailable, parallel=parallel)
+    moved = [name for name in before if before[name] != after[name]]
+    assert len(moved) <= unavailable + parallel
+
+
+def test_a_node_always_comes_after_those_it_waits_for() -> None:
+    seen: set[str] = set()
+    for name, waits_for in rolling(NODES, unavailable=2, parallel=2, preferred=["swarmpit-mgmt"]).items():
+        assert seen.issuperset(waits_for)
+        seen.add(name)
+
+
+def test_workers_without_a_manager_before_them_are_no_error() -> None:
+    assert rolling(clones(["a", "a"]), unavailable=2, parallel=2) == {"w0": (), "w1": ()}

@@ -156,6 +156,32 @@ def test_later_runs_touch_a_machine_only_when_the_node_before_is_back() -> None:
     assert at_once(graph, [f"VmLegacy {node}" for node in [*MANAGERS, *WORKERS]]) == 1
 
 
+@pytest.mark.parametrize(("unavailable", "lanes"), [(1, 1), (2, 2), (3, 3), (4, 4)])
+def test_workers_go_in_lanes_once_every_manager_is_back(unavailable: int, lanes: int) -> None:
+    graph = build(in_lanes(unavailable), established=True)
+    assert at_once(graph, [f"VmLegacy {node}" for node in [*MANAGERS, *WORKERS]]) == lanes
+    assert at_once(graph, [f"VmLegacy {node}" for node in MANAGERS]) == 1
+    for node in WORKERS:
+        for kind in ("VmLegacy", "HostState", "Member"):
+            assert {f"Member {name}" for name in MANAGERS} <= graph.behind(f"{kind} {node}")
+    for before, node in pairwise(MANAGERS):
+        assert f"Member {before}" in graph.direct(f"VmLegacy {node}")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_lanes_never_touch_more_machines_of_a_host_than_it_may_make(count: int) -> None:
+    def limited(proxmox: Any) -> Any:
+        return {**proxmox, "parallel": count}
+
+    graph = build(prod(proxmox=limited, rolling=lambda _: {"maxUnavailable": 4}), established=True)
+    workers = {host: [vm for vm in vms if vm.split()[1] in WORKERS] for host, vms in vms_by_host(graph).items()}
+    assert {host: at_once(graph, vms) for host, vms in workers.items()} == {"pve01": count, "pve02": 1, "pve03": 1}
+
+
+def in_lanes(unavailable: int) -> Settings:
+    return prod(rolling=lambda _: {"maxUnavailable": unavailable})
+
+
 def test_a_holder_waits_as_its_machine_does() -> None:
     graph = rolling()
     assert "Member docker-app-3" in graph.direct("VmLegacy docker-infra-1-data")

@@ -90,6 +90,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "cluster_id": "c1",
         "fields": {"task_history": 5.0, "labels": {}},
         "init": {"address_pool": ["10.201.0.0/16"], "subnet_size": 24.0, "data_path_port": 4789.0},
+        "guards": {"fewer_managers": False},
         "__provider": "pickled",
         **changes,
     }

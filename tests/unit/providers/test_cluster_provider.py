@@ -113,10 +113,10 @@ def test_deleting_the_cluster_does_nothing_by_itself(swarm: Swarm) -> None:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the swarm is set to; None when nobody answers."""
-    spec: dict[str, Any] = {"actual": {"task_history": 5, "labels": {}}, "applied": []}
+    spec: dict[str, Any] = {"actual": {"task_history": 5, "labels": {}}, "applied": [], "targets": TARGETS}
 
     def apply(managers: Any, cluster_id: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        assert (managers, cluster_id) == (TARGETS, "c1")
+        assert (managers, cluster_id) == (spec["targets"], "c1")
         spec["applied"].append(wanted)
         spec["actual"] = dict(wanted)
         return dict(wanted)
@@ -159,9 +159,13 @@ def test_where_no_manager_answers_the_recorded_fields_stay(engine: dict[str, Any
 
 
 CHANGED: list[tuple[str, Any, str]] = [
-    ("address_pool", ["10.9.0.0/16"], r"is \['10.201.0.0/16'\] and cannot become \['10.9.0.0/16'\]"),
-    ("subnet_size", 25.0, "is 24 and cannot become 25"),
-    ("data_path_port", 4790.0, "is 4789 and cannot become 4790"),
+    (
+        "address_pool",
+        ["10.9.0.0/16"],
+        r"cluster.addressPool is \['10.201.0.0/16'\] and cannot become \['10.9.0.0/16'\]",
+    ),
+    ("subnet_size", 25.0, "cluster.subnetSize is 24 and cannot become 25"),
+    ("data_path_port", 4790.0, "cluster.dataPathPort is 4789 and cannot become 4790"),
 ]
 
 
@@ -170,16 +174,62 @@ def test_what_only_init_can_set_is_refused_in_preview_with_the_way_out(key: str,
     news = settings(init={**settings()["init"], key: value})
     result = SETTINGS.check(settings(), news)
     (failure,) = result.failures
-    assert failure.property == f"init.{key}"
+    assert failure.property == "", "Pulumi would print the value of a property that is named"
     assert re.search(words, failure.reason)
     assert "Put the old value back, or build a new cluster" in failure.reason
 
 
 def test_every_init_only_field_is_refused_at_once() -> None:
     news = settings(init={key: value for key, value, _ in CHANGED})
-    assert [failure.property for failure in SETTINGS.check(settings(), news).failures] == [
-        f"init.{k}" for k in INIT_ONLY
-    ]
+    reasons = [failure.reason for failure in SETTINGS.check(settings(), news).failures]
+    assert [reason.split()[0] for reason in reasons] == [f"cluster.{name}" for name in INIT_ONLY.values()]
+
+
+def moved(*numbers: int) -> list[dict[str, Any]]:
+    """The managers, these at other addresses."""
+    return [{**m, "address": f"10.0.9.{i}"} if i in numbers else m for i, m in enumerate(MANAGERS, 1)]
+
+
+@pytest.mark.parametrize(
+    ("managers", "words"),
+    [
+        (MANAGERS[:1], r"2 of the 3 managers would be removed or demoted \(app-2, app-3\).*Take out app-2, `up`"),
+        (moved(1, 3), r"2 managers would get other addresses at once \(app-1 from 10.0.4.1 to 10.0.9.1, app-3"),
+    ],
+)
+@pytest.mark.parametrize("host_key", [KEY, UNKNOWN, Unknown()], ids=["known", "sentinel", "unknown"])
+def test_a_plan_that_would_cost_a_majority_is_refused_in_preview_with_the_steps(
+    managers: list[dict[str, Any]], words: str, host_key: Any
+) -> None:
+    news = settings(managers=[{**manager, "host_key": host_key} for manager in managers])
+    (failure,) = SETTINGS.check(settings(), news).failures
+    assert re.search(words, failure.reason)
+    assert failure.property == ""
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        settings(managers=MANAGERS[:2]),
+        settings(managers=moved(2)),
+        settings(managers=MANAGERS[:1], guards={"fewer_managers": True}),
+        settings(managers=UNKNOWN),
+    ],
+    ids=["one fewer", "one moved", "meant", "unknown"],
+)
+def test_a_plan_that_keeps_a_majority_or_is_meant_goes_on(news: dict[str, Any]) -> None:
+    assert not SETTINGS.check(settings(), news).failures
+
+
+def test_the_managers_that_are_wanted_are_recorded_for_the_next_plan(engine: dict[str, Any]) -> None:
+    outputs = SETTINGS.create(settings()).outs or {}
+    news = settings(managers=MANAGERS[:2])
+    assert changes(outputs, news)
+    engine["targets"] = TARGETS[:2]
+    updated = SETTINGS.update("settings", outputs, news).outs or {}
+    assert updated["managers"] == MANAGERS[:2]
+    assert not changes(updated, news)
+    assert SETTINGS.check(updated, settings(managers=MANAGERS[:1])).failures == []
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,17 @@ def test_an_unknown_anywhere_inside_is_no_change(provider: Provider, make: Calla
                 assert verdict(provider, make(), make(**{key: spoiled})) == (False, []), key
 
 
+@pytest.mark.parametrize(("provider", "make"), [KINDS[1], KINDS[2], KINDS[5]], ids=["Cluster", "Settings", "Member"])
+def test_a_manager_more_is_a_change_although_its_host_key_is_not_known_yet(
+    provider: Provider, make: Callable[..., dict[str, Any]]
+) -> None:
+    """Else a preview would say less than `up` does."""
+    new = {**props.manager(4), "host_key": Unknown()}
+    assert verdict(provider, make(), make(managers=[*props.MANAGERS, new])) == (True, [])
+    renewed = [{**props.MANAGERS[0], "host_key": Unknown()}, *props.MANAGERS[1:]]
+    assert verdict(provider, make(), make(managers=renewed)) == (False, [])
+
+
 @pytest.mark.parametrize(("provider", "make"), KINDS[4:6], ids=["HostState", "Member"])
 def test_a_machine_that_is_replaced_replaces_what_lives_on_it(
     provider: Provider, make: Callable[..., dict[str, Any]]

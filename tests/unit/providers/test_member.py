@@ -8,6 +8,8 @@ import pytest
 
 from proxmox_swarm.host.errors import Unreachable
 from proxmox_swarm.host.target import Target
+from proxmox_swarm.providers import wanted
+from proxmox_swarm.providers.cluster_settings import ClusterSettingsProvider
 from proxmox_swarm.providers.member import INPUTS, Member, MemberProvider
 from proxmox_swarm.proxmox import client
 from proxmox_swarm.proxmox.client import Guest, ProxmoxError
@@ -15,7 +17,7 @@ from proxmox_swarm.proxmox.ownership import Marker
 from proxmox_swarm.swarm import maintenance, membership
 from proxmox_swarm.swarm.errors import QuorumAtRisk
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
-from tests.unit.providers.props import KEY, MANAGERS, member
+from tests.unit.providers.props import KEY, MANAGERS, member, settings
 
 OK = MemberState("ok", "", "n2", "manager", "active", {"zone": "a"}, engine_id="e2")
 TARGETS = [Target(m["node"], m["address"], "ops", KEY) for m in MANAGERS]
@@ -39,6 +41,12 @@ class Domain:
             return self.state
 
         return call
+
+
+@pytest.fixture(autouse=True)
+def nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run declares is kept for its process, which is this one."""
+    monkeypatch.setattr(wanted, "_names", None)
 
 
 @pytest.fixture
@@ -76,8 +84,23 @@ def test_create_joins_and_its_id_is_the_nodes_name(domain: Domain) -> None:
 def test_outputs_hold_all_that_delete_needs(domain: Domain) -> None:
     outputs = created(domain)
     PROVIDER.delete("app-2", outputs)
-    expected = {"drain_timeout": 600.0, "role_timeout": 60.0}
+    expected = {"drain_timeout": 600.0, "role_timeout": 60.0, "retiring": []}
     assert domain.calls == [("remove", (SPEC, TARGETS, "c1", "n2"), expected)]
+
+
+@pytest.mark.parametrize(("declared", "leaving"), [(["app-1", "app-2"], TARGETS[2:]), (["app-9"], TARGETS)])
+def test_who_goes_and_who_is_demoted_knows_which_managers_this_run_does_not_declare(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, declared: list[str], leaving: list[Target]
+) -> None:
+    outputs = created(domain)
+    assert (
+        not ClusterSettingsProvider()
+        .check({}, settings(managers=[{**MANAGERS[0], "node": n} for n in declared]))
+        .failures
+    )
+    PROVIDER.delete("app-2", outputs)
+    PROVIDER.update("app-2", outputs, member(role="worker", managers=MANAGERS[:1]))
+    assert [more["retiring"] for _, _, more in domain.calls] == [leaving, leaving]
 
 
 def test_outputs_are_declared_on_the_class_and_in_the_inputs() -> None:

@@ -88,6 +88,18 @@ MANAGERS = [
     ),
 ]
 
+LANES = [
+    row(
+        "more workers out than there are",
+        {"rolling": {"maxUnavailable": 5}},
+        "rolling.maxUnavailable",
+        "= 5:",
+        "4 workers are declared",
+        "1 to 4",
+    ),
+    row("no worker out", {"rolling": {"maxUnavailable": 0}}, "rolling.maxUnavailable", "1 to the number of workers"),
+]
+
 ONCE_ONLY = [
     row(
         "address twice",
@@ -884,6 +896,7 @@ CLUSTER = [
 
 TABLE = {
     "managers": MANAGERS,
+    "lanes": LANES,
     "once": ONCE_ONLY,
     "addresses": ADDRESSES,
     "undeclared": UNDECLARED,

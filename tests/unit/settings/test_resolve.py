@@ -88,6 +88,19 @@ def test_words_that_allow_a_risk(count: int, guards: dict[str, bool]) -> None:
     assert settings.allow_even_managers == guards.get("evenManagers", False)
 
 
+def test_one_worker_at_a_time_and_no_majority_of_managers_unless_said_otherwise() -> None:
+    settings = settled(SMALLEST)
+    assert (settings.rolling.max_unavailable, settings.allow_fewer_managers) == (1, False)
+    workers = {f"w{i}": {"host": "pve", "id": 200 + i, "ip": 20 + i} for i in range(2)}
+    said = {
+        "nodes": {**SMALLEST["nodes"], **workers},
+        "rolling": {"maxUnavailable": 2},
+        "guards": {"fewerManagers": True},
+    }
+    settings = settled({**SMALLEST, **said})
+    assert (settings.rolling.max_unavailable, settings.allow_fewer_managers) == (2, True)
+
+
 def test_a_node_overrides_its_pool_and_the_pool_default(good: dict[str, Any]) -> None:
     good["pools"]["default"]["labels"] = {"site": "bn", "tier": "low"}
     good["pools"]["infra"] = {"labels": {"storage": "ssd", "tier": "mid"}, "data": 20, "availability": "pause"}

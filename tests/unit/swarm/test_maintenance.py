@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from proxmox_swarm.swarm import maintenance
-from proxmox_swarm.swarm.errors import DrainTimeout, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.errors import DrainTimeout, LockBusy, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.member import MemberSpec
 from tests.unit.swarm.world import World
 
@@ -59,6 +63,65 @@ def test_a_manager_stays_while_another_is_down(world: World) -> None:
             lambda: done.append(True), access=world, **OUT,
         )  # fmt: skip
     assert not done and world.node_of(world["b"]).spec["Availability"] == "active"
+
+
+def test_a_manager_that_stays_says_who_is_down_and_the_command_that_takes_it_first(world: World) -> None:
+    swarm = world.build(["a", "b", "c"])
+    world["c"].on = False
+    with pytest.raises(QuorumAtRisk, match="NONE TO SPARE") as refused:
+        take_out(world, swarm.id, "b", lambda: None)
+    line = str(refused.value)
+    assert "Have c brought back first: `PROXMOX_SWARM_FIRST='c' pulumi up --refresh`" in line
+    assert "take it out of settings if gone for good" in line
+
+
+def take_out(world: World, cluster_id: str, name: str, action: Callable[[], None]) -> None:
+    role = "manager" if name in "abc" else "worker"
+    spec = MemberSpec(world.target(name), role)
+    maintenance.with_node_out(spec, world.targets("a", "b", "c"), cluster_id, action, access=world, **OUT)
+
+
+def test_workers_are_out_beside_each_other(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d", "e"])
+    together = threading.Barrier(2, timeout=20)  # both wait inside until the other is out too
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(take_out, world, swarm.id, name, lambda: together.wait() and None) for name in "de"]
+    assert [future.result() for future in done] == [None, None]
+    assert {node.spec["Availability"] for node in swarm.nodes.values()} == {"active"}
+
+
+@pytest.mark.parametrize(("other", "may"), [("b", False), ("d", True)])
+def test_while_a_manager_is_out_a_worker_may_be_too_and_another_manager_may_not(
+    world: World, other: str, may: bool
+) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    went: list[str] = []
+    refused: list[Exception] = []
+
+    def meanwhile() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                thread.submit(take_out, world, swarm.id, other, lambda: went.append(other)).result()
+            except LockBusy as error:
+                refused.append(error)
+
+    take_out(world, swarm.id, "a", meanwhile)
+    assert went == ([other] if may else [])
+    assert [f"maintenance of {world.target('a')}" in str(error) for error in refused] == ([] if may else [True])
+
+
+def test_an_engine_that_does_not_say_what_it_is_counts_as_a_manager(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    went: list[str] = []
+
+    def meanwhile() -> None:
+        world["d"].on = False
+        with ThreadPoolExecutor(1) as thread, pytest.raises(LockBusy):
+            thread.submit(take_out, world, swarm.id, "d", lambda: went.append("d")).result()
+        world["d"].on = True
+
+    take_out(world, swarm.id, "a", meanwhile)
+    assert not went
 
 
 def test_the_only_manager_may_restart(world: World) -> None:
