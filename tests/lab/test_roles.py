@@ -195,6 +195,23 @@ def test_a_manager_gets_another_address_by_a_rebuild_of_its_own(swarm: Project) 
     assert swarm.steps() == {}
 
 
+def test_a_dead_and_a_living_manager_leave_in_one_up_the_dead_one_first(swarm: Project) -> None:
+    """Down to one manager by removal, on purpose; the one that stays does not lead."""
+    keep = "docker-app-2"
+    gone = [name for name in MANAGERS if name != keep]
+    swarm.faults.crash(VM_ID["docker-app-3"])
+    _await_unreachable(swarm, "docker-app-3")
+    swarm.declare(nodes=dict.fromkeys(gone), pools={"default": {"cpu": 3}}, guards={"fewerManagers": True})
+    swarm.up()
+    left = [name for name in SEVEN if name not in gone]
+    assert_whole(swarm, names=left, managers=1, address=ADDRESS[keep])
+    told = swarm.engine(ADDRESS[keep])
+    assert (told["Nodes"], told["Managers"]) == (len(left), 1)
+    assert {name.removesuffix("-data") for name in swarm.machines()} == set(left)
+    assert set(swarm.members()) == set(left)
+    assert swarm.steps() == {}
+
+
 def _certified(swarm: Project, address: str) -> str:
     """The role that the certificate on a node's disk is for."""
     file = "/var/lib/docker/swarm/certificates/swarm-node.crt"
