@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proxmox_swarm.cli import leftovers
+from proxmox_swarm.cli import away, leftovers
 from proxmox_swarm.cli.converge import alone
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.pulumi import Stack, around_lost_endpoint
@@ -28,4 +28,12 @@ def destroy(stack: Stack, run: Path) -> None:
         with leftovers.session(record, command, stack) as process:
             process.wait()
         if process.returncode != 0:
-            raise CommandError(f"pulumi destroy of stack {stack.name} failed")
+            raise CommandError(f"pulumi destroy of stack {stack.name} failed{_why(stack)}")
+
+
+def _why(stack: Stack) -> str:
+    """What of the stack cannot be destroyed because its host is away; "" where that is not it."""
+    left = away.find(read_settings(stack.project, stack.name), stack.deployment(), declared=False)
+    if not left.nodes:
+        return ""
+    return f": {left} cannot be destroyed. Bring the host back (`lab fault clear`); `lab down --purge` deletes all there is"
