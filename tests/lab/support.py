@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
 #: An election ends within a few ticks of a second each; on a loaded machine it may take several rounds.
 ELECTION = 45
+#: What an engine answers meanwhile.
+IN_AN_ELECTION = ("does not have a leader", "context deadline exceeded")
 
 
 class Site:
@@ -115,7 +117,7 @@ class Site:
             try:
                 return self.ssh(address, script)
             except AssertionError as error:
-                if "does not have a leader" not in str(error) or time.monotonic() > limit:
+                if not any(words in str(error) for words in IN_AN_ELECTION) or time.monotonic() > limit:
                     raise
             time.sleep(1)
 
