@@ -17,12 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from proxmox_swarm import toolchain
-from proxmox_swarm.cli import leftovers, repair
+from proxmox_swarm.cli import away, leftovers, repair
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.main import app
 from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.proxmox.client import Guest
 from proxmox_swarm.proxmox.ownership import Marker
+from tests.unit.cli.states import of_node
 
 ROOT = Path(__file__).parents[3]
 VM = "proxmoxve:index/vmLegacy:VmLegacy"
@@ -168,6 +169,18 @@ def test_without_a_lock_and_with_nothing_pending_the_state_is_compared(pulumi: P
     said = mend()
     assert pulumi.did() == [REFRESH]
     assert [line.split()[0].rstrip(":") for line in said] == ["refresh", "next"]
+
+
+def test_what_is_on_a_host_that_is_away_is_left_alone(
+    pulumi: Pulumi, mend: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(away, "Client", lambda *_, **__: object())
+    monkeypatch.setattr(away, "absent", lambda *_: {"pve02": "is offline"})
+    pulumi.state = {"resources": [*of_node("docker-app-1", "pve01"), *of_node("docker-app-2", "pve02")]}
+    said = mend()
+    assert said[0] == "away      pve02 is offline: docker-app-2; left alone"
+    (refreshed,) = pulumi.did()
+    assert "--exclude **::docker-app-2" in refreshed and "docker-app-1" not in refreshed
 
 
 def test_a_machine_of_somebody_else_stays(pulumi: Pulumi, proxmox: Proxmox, mend: Repair) -> None:
