@@ -14,6 +14,8 @@ from proxmox_swarm.cli.stack_settings import read_settings
 from proxmox_swarm.cli.state_copy import changed_copy
 
 COMMANDS = ("preview", "refresh", "up")
+#: Options that make any of them refresh.
+REFRESH = {"--refresh", "-r", "--refresh=true"}
 
 
 def around(stack: Stack, words: Sequence[str], say: Callable[[str], None]) -> int:
@@ -33,7 +35,7 @@ def around(stack: Stack, words: Sequence[str], say: Callable[[str], None]) -> in
         away.require_possible(settings, state, left)
     if left.nodes:
         say(f"{left}; left alone")
-    more = around_lost_endpoint(state) if command == "refresh" else []
+    more = around_lost_endpoint(state) if command == "refresh" or REFRESH.intersection(options) else []
 
     def change(deployment: dict[str, Any]) -> bool:
         return away.without_order(deployment, left)
