@@ -123,6 +123,19 @@ def connect(
 
 
 @app.command()
+def adoption(
+    manager: Annotated[str, typer.Argument(help="The address of one of its managers.")],
+    stack: StackOption = "lab",
+) -> None:
+    """Print the settings that describe a swarm made by hand. Changes nothing. Exit status 1: something to see to first."""
+    from proxmox_swarm.cli.adoption import show
+    from proxmox_swarm.cli.inside import enter_lab
+
+    enter_lab(stack)
+    sys.exit(0 if show(stack, Path.cwd(), manager, say) else 1)
+
+
+@app.command()
 def drain(
     node: Annotated[str, typer.Argument(help="The node's name.")],
     reason: Annotated[str, typer.Option(help="Why; kept in the swarm and shown until `undrain`.")],

@@ -18,6 +18,10 @@ from proxmox_swarm.cli.errors import CommandError
 PLACEHOLDER_TOKEN = "preview@pve!none=00000000-0000-0000-0000-000000000000"  # noqa: S105
 
 
+#: Read by components/adopted_machine.py, which is not imported here: it takes Pulumi's SDK along.
+NO_IMPORT = "PROXMOX_SWARM_NO_IMPORT"
+
+
 def preview(stack: str, project: Path, extra: list[str]) -> int:
     """Preview a stack; returns Pulumi's exit status.
 
@@ -65,6 +69,7 @@ def _throw_away(
         "PULUMI_HOME": str(home),
         "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
         "PULUMI_CONFIG_PASSPHRASE": secrets.token_urlsafe(24),
+        NO_IMPORT: "1",  # nothing is in that state, and so every machine that was there before would be read
     }
     made = subprocess.run(
         ["pulumi", "stack", "init", stack, "--non-interactive"],

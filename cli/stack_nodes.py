@@ -56,6 +56,7 @@ class StackNodes:
             labels=dict(node.labels),
             target=self.targets.get(node.name),
             mounts=(node.data.mount,) if node.data is not None else (),
+            adopted=node.adopted,
         )
 
 

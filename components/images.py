@@ -33,7 +33,7 @@ class HostImages:
                 overwrite_unmanaged=True,  # what a killed run left under our name may be half a file
                 opts=pulumi.ResourceOptions(parent=parent, provider=provider),
             )
-            for host in dict.fromkeys(node.host for node in settings.nodes.values())
+            for host in dict.fromkeys(node.host for node in settings.nodes.values() if not node.adopted)
         }
 
     def on(self, host: str) -> pve.download.File:

@@ -21,7 +21,7 @@ class NodeArgs:
 
     settings: Settings
     node: Node
-    host_key: pulumi.Output[str]
+    host_key: pulumi.Input[str]
     machine: pulumi.Output[str]
     managers: list[dict[str, pulumi.Input[str]]]
 
@@ -51,6 +51,7 @@ def make_member(
             "insecure": settings.proxmox.insecure,
             "vm_id": node.vm_id,
         },
+        adopted=node.adopted,
         opts=pulumi.ResourceOptions(
             parent=parent,
             depends_on=list(after),

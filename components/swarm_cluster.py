@@ -49,7 +49,7 @@ class SwarmCluster(pulumi.ComponentResource):
         self.members: dict[str, Member] = {}
         self._provider = _proxmox_provider(settings, endpoint, self)
         self._images = HostImages(settings, self._provider, self)
-        self._first_boots = {node.name: self._first_boot(node) for node in settings.nodes.values()}
+        self._first_boots = {node.name: self._first_boot(node) for node in settings.nodes.values() if not node.adopted}
         self._managers = [self._address(node) for node in settings.managers]
         self._machines: dict[str, VirtualMachine] = {}
         if established:
@@ -73,7 +73,12 @@ class SwarmCluster(pulumi.ComponentResource):
     @property
     def host_keys(self) -> dict[str, pulumi.Output[str]]:
         """The SSH host public key of each node, by name."""
-        return {name: boot.host_public_key for name, boot in self._first_boots.items()}
+        return {name: pulumi.Output.from_input(self._host_key(node)) for name, node in self.settings.nodes.items()}
+
+    def _host_key(self, node: Node) -> pulumi.Input[str]:
+        if node.adopted and node.host_key:
+            return node.host_key
+        return self._first_boots[node.name].host_public_key
 
     def _bring_up(self) -> None:
         nodes = self.settings.nodes
@@ -139,6 +144,9 @@ class SwarmCluster(pulumi.ComponentResource):
             keys=list(access.keys),
             generation=node.generation,
             daemon=dict(self.settings.docker.daemon),
+            former={"node": node.name, "address": node.address, "user": access.user, "host_key": node.host_key}
+            if node.host_key
+            else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
@@ -147,7 +155,7 @@ class SwarmCluster(pulumi.ComponentResource):
             "node": node.name,
             "address": node.address,
             "user": self.settings.access.user,
-            "host_key": self._first_boots[node.name].host_public_key,
+            "host_key": self._host_key(node),
         }
 
     def _make_machine(self, node: Node, after: After) -> None:
@@ -156,9 +164,9 @@ class SwarmCluster(pulumi.ComponentResource):
             VirtualMachineArgs(
                 settings=self.settings,
                 node=node,
-                first_boot=self._first_boots[node.name],
+                first_boot=self._first_boots.get(node.name),
                 provider=self._provider,
-                image=self._images.on(node.host),
+                image=None if node.adopted else self._images.on(node.host),
                 after=after,
             ),
             pulumi.ResourceOptions(parent=self),
@@ -172,11 +180,11 @@ class SwarmCluster(pulumi.ComponentResource):
             node=node.name,
             address=node.address,
             user=settings.access.user,
-            host_key=self._first_boots[node.name].host_public_key,
+            host_key=self._host_key(node),
             managers=self._managers,
             machine=machine.machine,
             wanted={
-                "daemon": dict(settings.docker.daemon),
+                "daemon": dict(settings.docker.declared if node.adopted else settings.docker.daemon),
                 "dns_servers": list(settings.os.dns_servers),
                 "dns_search": list(settings.os.dns_search),
                 "apt_cache": settings.os.apt_cache,
@@ -184,6 +192,7 @@ class SwarmCluster(pulumi.ComponentResource):
             disk={"serial": node.data.serial, "mount": node.data.mount} if node.data else None,
             docker=settings.docker.version,
             deadlines=asdict(settings.deadlines),
+            adopted=node.adopted,
             opts=pulumi.ResourceOptions(parent=machine, depends_on=list(after), delete_before_replace=True),
         )
 
@@ -199,7 +208,7 @@ class SwarmCluster(pulumi.ComponentResource):
         args = NodeArgs(
             settings=self.settings,
             node=node,
-            host_key=self._first_boots[node.name].host_public_key,
+            host_key=self._host_key(node),
             machine=self._machines[node.name].machine,
             managers=self._managers,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_proxmoxve as pve
 
+from proxmox_swarm.components.adopted_machine import adopted_vm
 from proxmox_swarm.providers.claim import Claim
 from proxmox_swarm.providers.first_boot import FirstBoot
 from proxmox_swarm.settings.model import DataDisk, Node, Settings
@@ -25,10 +26,11 @@ class VirtualMachineArgs:
 
     settings: Settings
     node: Node
-    first_boot: FirstBoot
+    #: None, as the image, for a machine that is adopted: it has booted long ago
+    first_boot: FirstBoot | None
     provider: pve.Provider
     #: the image on the node's host, ready to be imported
-    image: pve.download.File
+    image: pve.download.File | None
     #: machines (bring-up) or members (later runs) that come before this one
     after: Sequence[pulumi.Resource]
 
@@ -37,41 +39,60 @@ class VirtualMachine(pulumi.ComponentResource):
     """A machine: its claim, its frozen first boot, the VM, and a data disk that outlives it.
 
     Output: ``machine``, the VM's id, unknown in preview exactly when the VM is being replaced.
-    A new image, another address or a higher ``generation`` replaces the VM; nothing else does.
+    A new image, another address or a higher ``generation`` replaces the VM; nothing else does. An adopted machine is claimed
+    and imported instead, and only a higher ``generation`` replaces it.
     """
 
     machine: pulumi.Output[str]
 
     def __init__(self, name: str, args: VirtualMachineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("swarm:index:VirtualMachine", name, None, opts)
+        node = args.node
+        claim = self._claim(name, args)
+        if args.first_boot is None or args.image is None:
+            self.vm = adopted_vm(name, node, claim, args.provider, self, args.after)
+        else:
+            self.vm = self._make(name, args, claim, args.first_boot, args.image)
+        self.machine = self.vm.id
+        self.register_outputs({"machine": self.machine})
+
+    def _claim(self, name: str, args: VirtualMachineArgs) -> Claim:
         settings, node = args.settings, args.node
-        claim = Claim(
+        return Claim(
             name,
             node=node.name,
             vm_ids=[node.vm_id, *([node.data.holder_id] if node.data else [])],
             addresses=[nic.address for nic in node.nics],
             endpoints=list(settings.proxmox.endpoints),
             insecure=settings.proxmox.insecure,
+            adopted=_description(settings, node) if node.adopted else None,
+            rebuilt=node.generation > 1,
+            discard=list(node.discard),
             # The claim is never replaced, so protecting it refuses destroy and removal, and still lets the VM be rebuilt.
             opts=pulumi.ResourceOptions(parent=self, protect=settings.proxmox.protect),
         )
+
+    def _make(
+        self, name: str, args: VirtualMachineArgs, claim: Claim, first_boot: FirstBoot, image: pve.download.File
+    ) -> pve.VmLegacy:
+        settings, node = args.settings, args.node
         snippet = pve.FileLegacy(
             name,
             content_type="snippets",
             datastore_id=settings.proxmox.hosts[node.host].snippets,
             node_name=node.host,
             source_raw={
-                "data": args.first_boot.user_data,
-                "file_name": pulumi.Output.concat(f"{settings.marker}-{node.name}-", args.first_boot.digest, ".yaml"),
+                "data": first_boot.user_data,
+                "file_name": pulumi.Output.concat(f"{settings.marker}-{node.name}-", first_boot.digest, ".yaml"),
             },
             opts=pulumi.ResourceOptions(parent=self, provider=args.provider, depends_on=[claim]),
         )
         before = [claim, *args.after]
-        disks = [_boot_disk(node, args.image.id)]
+        disks = [_boot_disk(node, image.id)]
         if node.data:
             holder = self._holder(name, args, node.data, claim.marker, before)
             disks.append(_attached(node.data, holder))
-        self.vm = pve.VmLegacy(
+        return pve.VmLegacy(
             name,
             name=node.name,
             description=claim.marker,
@@ -106,7 +127,7 @@ class VirtualMachine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 provider=args.provider,
-                depends_on=[args.image, *before],
+                depends_on=[image, *before],
                 delete_before_replace=True,
                 replacement_trigger=_rebuild_trigger(settings, node),
                 ignore_changes=[
@@ -117,8 +138,6 @@ class VirtualMachine(pulumi.ComponentResource):
                 ],
             ),
         )
-        self.machine = self.vm.id
-        self.register_outputs({"machine": self.machine})
 
     def _holder(
         self,
@@ -154,6 +173,24 @@ class VirtualMachine(pulumi.ComponentResource):
                 ignore_changes=["disks[0].speed"],
             ),
         )
+
+
+def _description(settings: Settings, node: Node) -> dict[str, Any]:
+    """By what the claim knows a machine that was there before."""
+    return {
+        "cpu": node.cpu,
+        "memory": round(node.memory * 1024),
+        "tag": settings.marker,
+        "nics": [
+            {
+                "bridge": nic.bridge,
+                "vlan": nic.vlan,
+                "address": nic.address,
+                "mac": nic.mac if nic.declared_mac else None,
+            }
+            for nic in node.nics
+        ],
+    }
 
 
 def _boot_disk(node: Node, image_id: pulumi.Input[str]) -> dict[str, Any]:

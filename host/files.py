@@ -11,7 +11,8 @@ RESOLV = "/etc/resolv.conf"
 APT = "/etc/apt/apt.conf.d/50-proxmox-swarm-proxy"
 WRAPPER = "/usr/local/bin/docker"
 
-_HEAD = "# Managed by proxmox-swarm: change the settings, not this file.\n"
+MARK = "Managed by proxmox-swarm"
+_HEAD = f"# {MARK}: change the settings, not this file.\n"
 
 #: ``docker context create … host=ssh://user@node`` runs `docker system dial-stdio` there as that user. The socket stays
 #: root's alone; this lets the call through sudo, where sudo's log shows it.
@@ -21,6 +22,11 @@ WRAPPER_TEXT = (
     'if [ "$(id -u)" = 0 ]; then exec /usr/bin/docker "$@"; fi\n'
     'exec sudo -n -- /usr/bin/docker "$@"\n'
 )
+
+
+def is_foreign(text: str | None) -> bool:
+    """Whether there is a file, and it is not one of ours."""
+    return text is not None and MARK not in text
 
 
 def daemon_text(daemon: Mapping[str, object]) -> str:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import asyncssh
 import yaml
 
+from proxmox_swarm.host.connection import Connection
+from proxmox_swarm.host.errors import CommandFailed
+
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 INSTALL_AGENT = """\
 command -v qemu-ga >/dev/null && exit 0
 for attempt in 1 2 3 4 5; do
@@ -34,6 +38,29 @@ def new_host_key() -> HostKey:
     key = asyncssh.generate_private_key("ssh-ed25519")
     public = " ".join(key.export_public_key().decode().split()[:2])
     return HostKey(private=key.export_private_key().decode(), public=public)
+
+
+def kept_host_key(conn: Connection) -> HostKey:
+    """The host key of a machine that is about to be rebuilt, so that its successor shows the same. Raises HostError."""
+    text = (conn.read_file(HOST_KEY) or b"").decode(errors="replace")
+    try:
+        key = asyncssh.import_private_key(text)
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise CommandFailed(
+            f"reading the host key {HOST_KEY}",
+            where=str(conn.target),
+            came_back=str(error),
+            do_now="Take hostKey out of this node's settings: then it gets a new one.",
+        ) from None
+    public = " ".join(key.export_public_key().decode().split()[:2])
+    if public != conn.target.host_key:
+        raise CommandFailed(
+            f"reading the host key {HOST_KEY}",
+            where=str(conn.target),
+            came_back=f"its public half is {public}, declared is {conn.target.host_key}",
+            do_now="Correct hostKey in this node's settings, or take it out: then it gets a new one.",
+        )
+    return HostKey(private=text, public=public)
 
 
 def user_data(

@@ -38,12 +38,17 @@ _PATHS = (files.DAEMON, files.RESOLVED, files.RESOLV, files.APT, files.WRAPPER)
 
 @dataclass(frozen=True)
 class HostSpec:
-    """What a host is set to. Empty name servers leave the host's own; ``apt_cache`` is a proxy URL."""
+    """What a host is set to. Empty name servers leave the host's own; ``apt_cache`` is a proxy URL.
+
+    ``keep`` is for a machine that was there before: keys of daemon.json that are not declared stay as they are, and a
+    `docker` command of somebody else's stays in its place.
+    """
 
     daemon: Mapping[str, object]
     dns_servers: tuple[str, ...]
     dns_search: tuple[str, ...]
     apt_cache: str | None
+    keep: bool = False
 
 
 def wanted(spec: HostSpec) -> dict[str, Any]:
@@ -102,7 +107,18 @@ def apply(
     return _values(found, spec)
 
 
-def _change(conn: Connection, spec: HostSpec, *, may_restart: bool, first: bool = False) -> dict[str, Any]:
+def adopt(conn: Connection, spec: HostSpec, *, install: Callable[[], object] | None = None) -> dict[str, Any]:
+    """As :func:`apply` on a machine that was there before, save that a running dockerd is left as it is.
+
+    Where its daemon.json differs, that shows in what is returned. Raises HostError.
+    """
+    found = _change(conn, spec, may_restart=False, adopting=True)
+    return apply(conn, spec, install=install) if found.get("absent") else _values(found, spec)
+
+
+def _change(
+    conn: Connection, spec: HostSpec, *, may_restart: bool, first: bool = False, adopting: bool = False
+) -> dict[str, Any]:
     args = {
         "paths": _PATHS,
         "files": {files.APT: (files.apt_text(spec.apt_cache), 0o644), files.WRAPPER: (files.WRAPPER_TEXT, 0o755)},
@@ -110,6 +126,9 @@ def _change(conn: Connection, spec: HostSpec, *, may_restart: bool, first: bool 
         "resolv": files.resolv_text(spec.dns_servers, spec.dns_search),
         "daemon": files.daemon_text(spec.daemon),
         "reloadable": RELOADABLE,
+        "keep": spec.keep,
+        "spare": [files.WRAPPER] if spec.keep else [],
+        "adopting": adopting,
         "may_restart": may_restart,
         "first": first,
         "timeout": RESTART_TIMEOUT,
@@ -144,12 +163,15 @@ def _values(found: Mapping[str, Any], spec: HostSpec) -> dict[str, Any]:
     apt = files.read_apt(texts[files.APT])
     if texts[files.APT] != files.apt_text(apt):
         extra[files.APT] = texts[files.APT] or "(absent)"
-    if texts[files.WRAPPER] != files.WRAPPER_TEXT:
+    if texts[files.WRAPPER] != files.WRAPPER_TEXT and not (spec.keep and files.is_foreign(texts[files.WRAPPER])):
         extra[files.WRAPPER] = texts[files.WRAPPER] or "(absent)"
     if found["pending"]:
         extra[files.DAEMON] = "(not loaded yet: dockerd has to restart)"
+    daemon = files.read_daemon(texts[files.DAEMON])
+    if spec.keep and isinstance(daemon, dict):
+        daemon = {key: value for key, value in daemon.items() if key in spec.daemon}
     values = {
-        "daemon": files.read_daemon(texts[files.DAEMON]),
+        "daemon": daemon,
         "dns_servers": servers,
         "dns_search": search,
         "apt_cache": apt,

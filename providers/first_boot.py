@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi.dynamic import CreateResult, Resource, UpdateResult
 
-from proxmox_swarm.providers.base import Props, Provider, plain
+from proxmox_swarm.host.errors import Unreachable
+from proxmox_swarm.providers.base import Props, Provider, plain, target
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
-    from proxmox_swarm.host import files, first_boot
+    from proxmox_swarm.host import connection, files, first_boot
 else:
+    connection = Lazy("proxmox_swarm.host.connection")
     files = Lazy("proxmox_swarm.host.files")
     first_boot = Lazy("proxmox_swarm.host.first_boot")
 
+CONNECT_TIMEOUT = 15.0
 SECRET = ("user_data", "host_private_key")
 
 
@@ -30,12 +33,27 @@ class FirstBootProvider(Provider):
     watched = ("generation",)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Make the host key and render."""
-        return CreateResult(props["node"], _render(props, first_boot.new_host_key()))
+        """Make the host key, or keep that of an adopted machine that is being rebuilt, and render."""
+        key = _kept(props) if props.get("former") else first_boot.new_host_key()
+        return CreateResult(props["node"], _render(props, key))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Render anew for the next machine of this name."""
         return UpdateResult(_render(_news, first_boot.HostKey(_olds["host_private_key"], _olds["host_public_key"])))
+
+
+def _kept(props: Props) -> first_boot.HostKey:
+    former = target(props["former"])
+    try:
+        with connection.connect(former, CONNECT_TIMEOUT) as ssh:
+            return first_boot.kept_host_key(ssh)
+    except Unreachable as error:
+        raise Unreachable(
+            "reading the host key that its rebuild is to keep",
+            where=str(former),
+            came_back=error.came_back,
+            do_now="Start the machine; or take hostKey out of this node's settings, then it gets a new host key.",
+        ) from error
 
 
 def _render(props: Props, key: first_boot.HostKey) -> dict[str, Any]:
@@ -72,8 +90,10 @@ class FirstBoot(Resource, module="swarm", name="FirstBoot"):
         keys: list[str],
         generation: int,
         daemon: dict[str, Any],
+        former: dict[str, Any] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
+        """``former`` is how to log in to an adopted machine whose host key this one keeps."""
         super().__init__(
             FirstBootProvider(),
             name,
@@ -83,6 +103,7 @@ class FirstBoot(Resource, module="swarm", name="FirstBoot"):
                 "keys": keys,
                 "generation": generation,
                 "daemon": daemon,
+                "former": former,
                 "host_public_key": None,
                 "host_private_key": None,
                 "user_data": None,

@@ -22,7 +22,19 @@ else:
     host_state = Lazy("proxmox_swarm.host.state")
     maintenance = Lazy("proxmox_swarm.swarm.maintenance")
 
-INPUTS = ("node", "address", "user", "host_key", "managers", "machine", "wanted", "disk", "docker", "deadlines")
+INPUTS = (
+    "node",
+    "address",
+    "user",
+    "host_key",
+    "managers",
+    "machine",
+    "wanted",
+    "disk",
+    "docker",
+    "deadlines",
+    "adopted",
+)
 CONNECT_TIMEOUT = 15.0
 
 
@@ -33,7 +45,10 @@ class HostStateProvider(Provider):
     replacing = ("machine",)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Wait until the machine can be logged in to, and apply."""
+        """Wait until the machine can be logged in to, and apply; dockerd of a machine that was there before is left alone.
+
+        What it is set to otherwise than declared is recorded, and so is in the next preview.
+        """
         connection.wait_for_ssh(target(props), float(props["deadlines"]["boot"]))
         return CreateResult(props["node"], _apply(props, first=True))
 
@@ -41,7 +56,7 @@ class HostStateProvider(Provider):
         """The actual values of what is declared. A host that does not answer keeps what was last recorded."""
         try:
             with connection.connect(target(props), CONNECT_TIMEOUT) as ssh:
-                actual = host_state.observe(ssh, _spec(props["wanted"]))
+                actual = host_state.observe(ssh, _spec({**props, "wanted": props.get("declared") or props["wanted"]}))
         except HostError as error:
             say(props["node"], f"host settings not read: {str(error).splitlines()[0]}")
             actual = plain(props["wanted"])
@@ -65,30 +80,37 @@ def _apply(props: Props, *, first: bool = False) -> dict[str, Any]:
         if props.get("disk"):
             disk = plain(props["disk"])
             data_disk.ensure(ssh, disk["serial"], disk["mount"])
-        actual = host_state.apply(
-            ssh,
-            _spec(props["wanted"]),
-            install=install,
-            first=first,
-            around_restart=lambda restart: maintenance.restart_engine(
-                address,
-                targets(props["managers"]),
-                restart,
-                drain_timeout=float(props["deadlines"]["drain"]),
-                back_timeout=float(props["deadlines"]["boot"]),
-            ),
-        )
-    say(props["node"], "host settings applied")
-    return {**props, "wanted": actual}
+        if first and props.get("adopted"):
+            actual = host_state.adopt(ssh, _spec(props), install=install)
+        else:
+            actual = host_state.apply(
+                ssh,
+                _spec(props),
+                install=install,
+                first=first,
+                around_restart=lambda restart: maintenance.restart_engine(
+                    address,
+                    targets(props["managers"]),
+                    restart,
+                    drain_timeout=float(props["deadlines"]["drain"]),
+                    back_timeout=float(props["deadlines"]["boot"]),
+                ),
+            )
+    left = props.get("adopted") and plain(actual) != plain(props["wanted"])
+    say(props["node"], "left as it is: what differs is in the next preview" if left else "host settings applied")
+    outputs = {**props, "wanted": actual}
+    # What was found may lack keys that are declared, and only those are looked at.
+    return {**outputs, "declared": props["wanted"]} if props.get("adopted") else outputs
 
 
-def _spec(wanted: Props) -> host_state.HostSpec:
-    values = plain(wanted)
+def _spec(props: Props) -> host_state.HostSpec:
+    values = plain(props["wanted"])
     return host_state.HostSpec(
         daemon=values.get("daemon") or {},
         dns_servers=tuple(values.get("dns_servers") or ()),
         dns_search=tuple(values.get("dns_search") or ()),
         apt_cache=values.get("apt_cache"),
+        keep=bool(props.get("adopted")),
     )
 
 
@@ -109,6 +131,7 @@ class HostState(Resource, module="swarm", name="HostState"):
         disk: dict[str, Any] | None,
         docker: str | None,
         deadlines: dict[str, int],
+        adopted: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -125,6 +148,7 @@ class HostState(Resource, module="swarm", name="HostState"):
                 "disk": disk,
                 "docker": docker,
                 "deadlines": deadlines,
+                "adopted": adopted or None,
             },
             opts,
         )

@@ -36,6 +36,7 @@ INPUTS = (
     "data_path_port",
     "deadlines",
     "proxmox",
+    "adopted",
     "verdict",
 )
 #: What may be found otherwise than it was declared. Outputs hold both, or a second refresh would take drift for declared.
@@ -78,11 +79,11 @@ class MemberProvider(Provider):
             spec, targets(props["managers"]), props["cluster_id"], props["node_id"], last=_state(props)
         )
         outputs = _outputs(props, state)
-        return ReadResult(id_, outputs, inputs={key: outputs[key] for key in INPUTS})
+        return ReadResult(id_, outputs, inputs={key: outputs[key] for key in INPUTS if key in outputs})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Bring the member to what is declared, in place, whatever became of it."""
-        spec = _spec(_news)
+        spec = _spec(_news, formerly=(_olds.get("declared") or {}).get("labels") or {})
         managers = targets(_news["managers"])
         if plain(_olds.get("hardware")) != plain(_news["hardware"]):
             say(spec.target.node, "power cycle: drain, off, on, activate")
@@ -119,13 +120,15 @@ class MemberProvider(Provider):
         )
 
 
-def _spec(props: Props) -> MemberSpec:
+def _spec(props: Props, *, formerly: Props | None = None) -> MemberSpec:
     return MemberSpec(
         target=target(props),
         role=props["role"],
         availability=props["availability"],
         labels=dict(props["labels"]),
         data_path_port=int(props["data_path_port"]),
+        adopted=bool(props.get("adopted")),
+        undeclared=tuple(sorted(set(formerly or {}) - set(props["labels"]))),
     )
 
 
@@ -212,6 +215,7 @@ class Member(Resource, module="swarm", name="Member"):
         data_path_port: int,
         deadlines: dict[str, int],
         proxmox: dict[str, Any],
+        adopted: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -232,6 +236,7 @@ class Member(Resource, module="swarm", name="Member"):
                 "data_path_port": data_path_port,
                 "deadlines": deadlines,
                 "proxmox": proxmox,
+                "adopted": adopted or None,
                 "verdict": "ok",
                 "detail": None,
                 "node_id": None,

@@ -118,6 +118,29 @@ class Client:
         )
         return result
 
+    def set_notes(self, guest: Guest, *, description: str, tags: Sequence[str]) -> None:
+        """Write a VM's description and tags, which a running machine does not notice."""
+        section = self._api.nodes(guest.host).qemu(guest.vm_id).config
+        values = {"description": description, "tags": ";".join(sorted(tags))}
+        self._call(f"write the notes of {guest}", lambda: section.put(**values))
+
+    def addresses(self, guest: Guest) -> dict[str, set[str]] | None:
+        """The IPv4 addresses of each network interface, by MAC address in upper case, as the guest agent tells them.
+
+        None where no agent answers.
+        """
+        agent = self._api.nodes(guest.host).qemu(guest.vm_id).agent("network-get-interfaces")
+        try:
+            answer = self._call(f"ask the guest agent of {guest}", agent.get)
+        except ProxmoxError:
+            return None
+        return {
+            str(entry.get("hardware-address", "")).upper(): {
+                str(a["ip-address"]) for a in entry.get("ip-addresses") or () if a.get("ip-address-type") == "ipv4"
+            }
+            for entry in (answer or {}).get("result") or ()
+        }
+
     def power(self, guest: Guest, action: str, *, timeout: float, parameters: Mapping[str, int] | None = None) -> None:
         """``start``, ``stop`` or ``shutdown`` a VM (``parameters`` as the API names them) and wait until the task ended."""
         section = self._api.nodes(guest.host).qemu(guest.vm_id).status(action)

@@ -17,6 +17,7 @@ _WORDS = {
     "name of a Proxmox VE storage": r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]",
     "name of a Proxmox VE resource pool": r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){0,2}",
     "name of a network interface": r"[A-Za-z][A-Za-z0-9_.-]{0,14}",
+    "name of a disk in Proxmox VE": r"(scsi|virtio|sata|ide)[0-9]{1,2}|unused[0-9]{1,3}",
     "user name": r"[a-z_][a-z0-9_-]{0,31}",
     "domain name": rf"(?=.{{1,253}}\Z){_DNS_LABEL}(\.{_DNS_LABEL})*",
     "SHA-512 digest": r"[0-9A-Fa-f]{128}",

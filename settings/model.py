@@ -61,6 +61,8 @@ class Nic:
     prefix: int
     gateway: str | None
     mtu: int | None
+    #: whether settings name the MAC address, which is otherwise made from the id and the VLAN
+    declared_mac: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,15 @@ class Node:
     data: DataDisk | None
     nics: tuple[Nic, ...]
     generation: int
+    #: the key of a machine that was there before; after its rebuild the same machine name still shows it
+    host_key: str | None = None
+    #: disks of an adopted machine that its rebuild may destroy
+    discard: tuple[str, ...] = ()
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the machine is one that was there before and is taken as it is."""
+        return self.host_key is not None and self.generation == 1
 
     @property
     def address(self) -> str:
@@ -123,6 +134,8 @@ class DockerSettings:
 
     daemon: Mapping[str, object]
     version: str | None
+    #: the keys of daemon.json that are written in the settings, without the defaults
+    declared: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

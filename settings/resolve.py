@@ -57,7 +57,9 @@ def resolve(config: Mapping[str, object], *, project: str, stack: str) -> model.
             dns_search=tuple(draft.os.dns.search) if draft.os.dns else (),
             apt_cache=draft.os.apt_cache.url if draft.os.apt_cache else None,
         ),
-        docker=model.DockerSettings(daemon=daemon.merged(draft.docker.daemon), version=draft.docker.version),
+        docker=model.DockerSettings(
+            daemon=daemon.merged(draft.docker.daemon), version=draft.docker.version, declared=dict(draft.docker.daemon)
+        ),
         cluster=_cluster(draft.cluster),
         deadlines=model.Deadlines(**{name: getattr(draft.deadlines, name) for name in schema.Deadlines.model_fields}),
         rolling=model.Rolling(max_unavailable=draft.rolling.max_unavailable),
@@ -112,6 +114,7 @@ def _node(draft: Draft, proxmox: schema.Proxmox, node: NodeDraft) -> model.Node:
                 prefix=network.subnet.prefixlen,
                 gateway=str(network.gateway) if network.gateway is not None else None,
                 mtu=network.mtu,
+                declared_mac=name in spec.macs,
             )
         )
     data = None
@@ -139,6 +142,8 @@ def _node(draft: Draft, proxmox: schema.Proxmox, node: NodeDraft) -> model.Node:
         data=data,
         nics=tuple(nics),
         generation=spec.generation,
+        host_key=spec.host_key,
+        discard=tuple(spec.discard),
     )
 
 

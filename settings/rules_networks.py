@@ -76,7 +76,7 @@ def _overlaps(draft: Draft) -> Iterator[Problem]:
         ranges += [
             ("Docker's address pool", path, network) for path, network in daemon.address_pools(draft.docker.daemon)
         ]
-    if draft.cluster is not None:
+    if draft.cluster is not None and not (draft.guards is not None and draft.guards.overlapping_address_pool):
         pools = draft.cluster.address_pool or [DEFAULT_ADDRESS_POOL]
         ranges += [("the swarm's address pool", ("cluster", "addressPool"), pool) for pool in pools]
     for (first_kind, first_path, first), (kind, path, network) in combinations(ranges, 2):
@@ -87,7 +87,10 @@ def _overlaps(draft: Draft) -> Iterator[Problem]:
                 show(str(network)),
                 f"{kind}{'' if written else ', the default,'} overlaps {first_kind} {first} at {render(first_path)}",
                 "subnets that do not overlap: node networks, docker.daemon's address pools, cluster.addressPool",
-                "" if written else "Give one that is free, such as 10.201.0.0/16",
+                f"{'' if written else 'Give one that is free, such as 10.201.0.0/16. '}Of a swarm that was made so: "
+                "guards: {overlappingAddressPool: true}"
+                if "cluster" in path
+                else "",
             )
 
 

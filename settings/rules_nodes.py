@@ -25,6 +25,7 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _holders(draft)
     yield from _ids(draft)
     yield from _macs(draft)
+    yield from _adopted(draft)
 
 
 def holder_id(node: NodeDraft) -> int | None:
@@ -32,6 +33,11 @@ def holder_id(node: NodeDraft) -> int | None:
     if node.spec.data == 0:
         return None
     return node.spec.data_id if node.spec.data_id is not None else node.spec.id + HOLDER_OFFSET
+
+
+def is_adopted(node: NodeDraft) -> bool:
+    """Whether the node's machine was there before and is not to be rebuilt."""
+    return node.spec.host_key is not None and node.spec.generation == 1
 
 
 def quorum(managers: int) -> int:
@@ -134,7 +140,7 @@ def _sizes(draft: Draft) -> Iterator[Problem]:
         return
     image = draft.proxmox.image.size
     for node in draft.nodes.values():
-        if node.spec.boot < image:
+        if node.spec.boot < image and not is_adopted(node):
             yield Problem(
                 node.path("boot"),
                 show(node.spec.boot),
@@ -160,6 +166,19 @@ def _holders(draft: Draft) -> Iterator[Problem]:
                 None,
                 f"the machine that owns the data disk of {node.name} has this name",
                 "a name of its own for every machine",
+            )
+
+
+def _adopted(draft: Draft) -> Iterator[Problem]:
+    """An adopted machine keeps the disks it has: one of its own making comes with its rebuild."""
+    for node in draft.nodes.values():
+        if is_adopted(node) and node.spec.data > 0:
+            yield Problem(
+                node.path("data"),
+                show(node.spec.data),
+                f"{node.name} is adopted with the disks it has; a data disk that outlives it comes with its rebuild",
+                "0 for a node with a hostKey and generation 1",
+                f"Write data: 0 at {node.name}",
             )
 
 

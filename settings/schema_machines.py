@@ -9,8 +9,10 @@ from proxmox_swarm.settings.schema_types import (
     LABELS,
     Address4,
     Datastore,
+    Disk,
     Endpoint,
     Gib,
+    HostKey,
     HostPart,
     Interface,
     Keys,
@@ -276,4 +278,20 @@ class Node(Pool):
         default=1,
         example="2",
         ge=1,
+    )
+    host_key: HostKey = key(
+        "The SSH host key of a machine that exists already: it is adopted as it is, see adoption.md. A higher `generation` "
+        "rebuilds it with the same host key.",
+        "an ssh-ed25519 public key, as the machine has it in /etc/ssh/ssh_host_ed25519_key.pub",
+        default=None,
+        example="ssh-ed25519 AAAAC3…",
+        otherwise="the machine is made from the image",
+    )
+    discard: list[Disk] = key(
+        "Disks of an adopted machine that may be destroyed when a higher `generation` rebuilds it: its boot disk is, and no "
+        "other without being named here.",
+        "a list of disks as Proxmox VE calls them, such as scsi1",
+        default=list,
+        example="[scsi1]",
+        otherwise="`[]`, the rebuild is refused while the machine owns such disks",
     )

@@ -299,3 +299,10 @@ class Guards(Keys):
         default=False,
         example="true",
     )
+    overlapping_address_pool: bool = key(
+        "Allow that the swarm's address pool overlaps a network of the nodes, as that of an adopted swarm may: it cannot be "
+        "changed any more.",
+        "true or false",
+        default=False,
+        example="true",
+    )

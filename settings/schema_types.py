@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticUndefined
 
 from proxmox_swarm.settings import checks, checks_network
-from proxmox_swarm.settings.ssh_key import ssh_public_key
+from proxmox_swarm.settings.ssh_key import host_key, ssh_public_key
 
 
 class Keys(BaseModel):
@@ -61,6 +61,8 @@ CertificateExpiry = Annotated[int, BeforeValidator(partial(checks.duration, "1h"
 Heartbeat = Annotated[int, BeforeValidator(partial(checks.duration, "1s", "1h"))]
 Labels = dict[Annotated[str, AfterValidator(checks.label_name)], Annotated[str, AfterValidator(checks.label_value)]]
 SshKey = Annotated[str, AfterValidator(ssh_public_key)]
+HostKey = Annotated[str, AfterValidator(host_key)]
+Disk = Annotated[str, _word("name of a disk in Proxmox VE")]
 
 Subnets = Annotated[Any, PlainValidator(checks_network.subnets)]
 NodeSubnet = Annotated[Any, PlainValidator(checks_network.node_subnet)]

@@ -46,6 +46,12 @@ def ssh_public_key(value: str) -> str:
     return " ".join(words)
 
 
+def host_key(value: str) -> str:
+    """A host's public key without its comment. First boots are given keys of this one type."""
+    kind, body = ssh_public_key(value).split()[:2]
+    return f"{kind} {body}" if kind == "ssh-ed25519" else refuse("not an ssh-ed25519 key")
+
+
 def _fields(blob: bytes) -> list[bytes]:
     """The length-prefixed fields of a key's blob (RFC 4251 §5). Raises ValueError where one is cut off."""
     fields: list[bytes] = []

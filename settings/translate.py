@@ -20,7 +20,6 @@ _NOT_YET: Mapping[Path, str] = {
     ("nodes", "*", "mayBeOff"): "a node that may be switched off is",
     ("pools", "*", "mayBeOff"): "a node that may be switched off is",
     ("nodes", "*", "address"): "a node that is no machine of Proxmox VE is",
-    ("nodes", "*", "hostKey"): "a node that is no machine of Proxmox VE is",
     ("access", "ldap"): "accounts from LDAP are",
 }
 _WORDS = {

@@ -108,7 +108,9 @@ def find_or_init(
         probes = _probe_all(access, managers, limit)
         found = _agreed(probes)
         if found is not None:
-            return _facts(found, created=False, deadline=limit)
+            facts = _facts(found, created=False, deadline=limit)
+            _require_made_like(facts, init, found.target)
+            return facts
         first = probes[0]
         node_id_error = _init(first, init)
         if node_id_error is not None:
@@ -241,6 +243,24 @@ def _init(first: _Probe, options: InitOptions) -> Failure | None:
     except (EngineError, HostError) as error:
         return error
     return None
+
+
+def _require_made_like(facts: ClusterFacts, init: InitOptions, where: Target) -> None:
+    """What a swarm was initialised with it keeps: settings that say otherwise would be believed and be wrong."""
+    different = []
+    if init.address_pool and facts.address_pool and sorted(init.address_pool) != sorted(facts.address_pool):
+        different.append(f"addressPool: [{', '.join(facts.address_pool)}]")
+    if facts.subnet_size and init.subnet_size != facts.subnet_size:
+        different.append(f"subnetSize: {facts.subnet_size}")
+    if init.data_path_port != facts.data_path_port:
+        different.append(f"dataPathPort: {facts.data_path_port}")
+    if different:
+        raise SwarmError(
+            f"taking over swarm {facts.cluster_id}",
+            where=str(where),
+            came_back=f"it was initialised with {', '.join(different)}, and keeps that",
+            do_now="Say so under swarm:cluster; nothing of it was changed.",
+        )
 
 
 def _facts(probe: _Probe, *, created: bool, deadline: Deadline) -> ClusterFacts:

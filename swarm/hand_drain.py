@@ -40,7 +40,7 @@ def seen(spec: MemberSpec, node: Json) -> tuple[str, dict[str, str]]:
     availability = nodes.availability_of(node)
     if labels.pop(LABEL, None) is not None and availability == "drain":
         availability = spec.availability
-    return availability, labels
+    return availability, spec.labels_judged(labels)
 
 
 def drain(

@@ -77,6 +77,7 @@ def join_or_adopt(
             # A member that is on its way back gets the time it needs.
             local = _settled(engine, spec.target, limit, limit)
             if local.state == "active":
+                _require_address(spec, local)
                 manager, node = known
                 return _converge(
                     access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id, retiring
@@ -156,6 +157,17 @@ def _standing(
     manager = find_manager(access, managers, cluster_id, limit)
     node = nodes.get(manager.engine, local.node_id, limit) if local.node_id else None
     return (manager, node) if node is not None else None
+
+
+def _require_address(spec: MemberSpec, local: LocalSwarm) -> None:
+    """A member that was there before may advertise an address that nobody would look for it at."""
+    if spec.adopted and local.node_address != spec.target.address:
+        raise JoinFailed(
+            "adopting a member of the swarm",
+            where=str(spec.target),
+            came_back=f"its engine advertises {local.node_address or 'nothing'} instead of {spec.target.address}",
+            do_now="Put the network that the swarm runs over first in this node's networks; nothing of it was changed.",
+        )
 
 
 def foreign(target: Target, theirs: str, ours: str, local: LocalSwarm) -> ForeignSwarm:
@@ -348,7 +360,7 @@ def _converge(
 
 def _declare(access: Access, spec: MemberSpec, manager: Manager, local: LocalSwarm, limit: Deadline) -> MemberState:
     def change(node_spec: dict[str, Any]) -> None:
-        hand_drain.apply(node_spec, spec.labels, spec.availability)
+        hand_drain.apply(node_spec, spec.labels_over(node_spec.get("Labels") or {}), spec.availability)
 
     nodes.update(manager.engine, local.node_id, change, limit)
     if spec.role == "manager":

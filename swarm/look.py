@@ -155,7 +155,7 @@ def _verdict(
 ) -> tuple[str, str]:
     if node.target is None:
         return "absent", "it is declared and was never brought up"
-    spec = MemberSpec(node.target, node.role, node.availability, node.labels)
+    spec = MemberSpec(node.target, node.role, node.availability, node.labels, adopted=node.adopted)
     if own is None:  # hosts were not asked
         return compare(spec, "", raw, ()) if raw is not None else ("absent", "the swarm does not list it")
     if isinstance(own, Failure):

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-import asyncssh
-
 from proxmox_swarm.host.credentials import known_hosts
 from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.pinned import pinned_key
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm.access import Access
 from proxmox_swarm.swarm.engine import EngineApi
@@ -138,10 +137,5 @@ def _ask(access: Access, target: Target, cluster_id: str, avoid: str) -> Manager
 
 def _from_known_hosts(address: str, like: Sequence[Target]) -> Target | None:
     """A manager that no setting declares, if the operator has pinned its key: there is no trust on first use."""
-    path = known_hosts()
-    if not like or not path.is_file():
-        return None
-    keys = asyncssh.match_known_hosts(asyncssh.read_known_hosts(str(path)), address, address, None)[0]
-    if not keys:
-        return None
-    return Target(address, address, like[0].user, keys[0].export_public_key().decode().strip())
+    key = pinned_key(known_hosts(), address) if like else None
+    return Target(address, address, like[0].user, key) if key else None

@@ -18,13 +18,28 @@ Verdict = Literal[
 
 @dataclass(frozen=True)
 class MemberSpec:
-    """One declared member. It listens on and advertises ``target.address``."""
+    """One declared member. It listens on and advertises ``target.address``.
+
+    ``adopted``: it was a member before it was declared. Labels found on it are kept where none of that name is declared, and
+    are no drift; ``undeclared`` are labels that were declared once and are not any more: those go.
+    """
 
     target: Target
     role: Literal["manager", "worker"]
     availability: Literal["active", "pause", "drain"] = "active"
     labels: Mapping[str, str] = field(default_factory=dict)
     data_path_port: int = 4789
+    adopted: bool = False
+    undeclared: tuple[str, ...] = ()
+
+    def labels_over(self, found: Mapping[str, str]) -> dict[str, str]:
+        """The labels the node is to have, of those it has."""
+        kept = {key: value for key, value in found.items() if key not in self.undeclared} if self.adopted else {}
+        return {**kept, **self.labels}
+
+    def labels_judged(self, found: Mapping[str, str]) -> dict[str, str]:
+        """Of the labels that a node has, those that this declaration has a say in."""
+        return {key: value for key, value in found.items() if key in self.labels} if self.adopted else dict(found)
 
 
 @dataclass(frozen=True)

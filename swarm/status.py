@@ -55,6 +55,8 @@ class DeclaredNode:
     labels: dict[str, str]
     target: Target | None
     mounts: tuple[str, ...] = ()
+    #: it was a member before it was declared: labels besides the declared ones are its own
+    adopted: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 ``args``: ``paths`` to read; and for a change ``files`` {path: [text or null (delete), mode]}, ``resolved`` and ``resolv``
 (texts of the two ways to set name servers, or null), ``daemon`` (text of daemon.json), ``reloadable`` (its keys that
 dockerd takes over on SIGHUP), ``may_restart`` (whether dockerd may be restarted now), ``first`` (the first time on this
-machine: daemon.json may have come with the first boot, before or after dockerd started), ``timeout`` of a restart.
+machine: daemon.json may have come with the first boot, before or after dockerd started), ``timeout`` of a restart. On a
+machine that was there before: ``keep`` (keys of daemon.json that are not in ``daemon`` stay), ``spare`` (files that stay
+where they are not ours), ``adopting`` (a running dockerd and its daemon.json are left as they are).
 
 Result: ``files`` {path: text or null}, ``resolved`` (systemd-resolved runs), ``pending`` (dockerd has yet to load its
 file), and of a change ``restart_needed`` (nothing done about daemon.json yet), ``absent`` (there is no Docker, or not all
@@ -26,6 +28,7 @@ DAEMON = Path("/etc/docker/daemon.json")
 PENDING = Path("/run/proxmox-swarm-dockerd-restart-pending")
 #: Docker is being installed, or its installation was cut short; see docker_install.
 UNFINISHED = Path("/var/lib/proxmox-swarm/docker-install-unfinished")
+MARK = "Managed by proxmox-swarm"
 RESOLVED = Path("/etc/systemd/resolved.conf.d/50-proxmox-swarm.conf")
 RESOLV = Path("/etc/resolv.conf")
 RESOLV_BEFORE = Path("/etc/resolv.conf.before-proxmox-swarm")
@@ -155,27 +158,32 @@ def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
     if dockerd() is None or UNFINISHED.exists():
         write(DAEMON, args["daemon"])
         return {"absent": True}
+    if args["adopting"]:
+        return {}
     old = read(DAEMON)
     before, wanted = parsed(old), parsed(args["daemon"])
+    if args["keep"]:
+        wanted = {**{key: value for key, value in before.items() if key}, **wanted}
+    text = json.dumps(wanted, indent=2, sort_keys=True) + "\n"
     if args["first"] and before == wanted and not started_after(DAEMON):
         PENDING.touch()
     if before == wanted and not PENDING.exists():
         return {}
-    if problem := invalid(args["daemon"]):
+    if problem := invalid(text):
         return {"refused": problem}
     changed = {key for key in {*before, *wanted} if before.get(key) != wanted.get(key)}
     state = run("systemctl", "is-active", "docker.service").stdout.strip()
     # The mark outlives a kill of this program between the two steps; a reboot removes it and loads the file.
     if state == "active" and not PENDING.exists() and changed <= set(args["reloadable"]):
         PENDING.touch()
-        write(DAEMON, args["daemon"])
+        write(DAEMON, text)
         if run("systemctl", "reload", "docker.service").returncode == 0:
             PENDING.unlink(missing_ok=True)
             return {}
     if state == "active" and not args["may_restart"]:
         return {"restart_needed": True}
     PENDING.touch()
-    write(DAEMON, args["daemon"])
+    write(DAEMON, text)
     problem = restart(args["timeout"])
     if problem is None:
         PENDING.unlink(missing_ok=True)
@@ -192,7 +200,8 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
     if "files" in args:
         for path, (text, mode) in args["files"].items():
-            write(Path(path), text, mode)
+            if path not in args["spare"] or MARK in (read(Path(path)) or MARK):
+                write(Path(path), text, mode)
         set_names(args["resolved"], args["resolv"], running)
         outcome = set_daemon(args)
     files = {path: read(Path(path)) for path in args["paths"]}

@@ -131,7 +131,7 @@ class _Answers(mocks.Mocks):
         if self._preview:
             if kind == "VmLegacy":
                 unknown = {"pathInDatastore": UNKNOWN, "fileFormat": UNKNOWN}
-                outputs["disks"] = [{**disk, **unknown} for disk in outputs["disks"]]
+                outputs["disks"] = [{**disk, **unknown} for disk in outputs.get("disks", [])]
             return "", outputs
         if kind == "FirstBoot":
             outputs["host_public_key"] = f"ssh-ed25519 {name}"
@@ -153,7 +153,7 @@ class _Answers(mocks.Mocks):
         elif kind == "VmLegacy":
             outputs["disks"] = [
                 {**disk, "pathInDatastore": f"vm-{int(outputs['vmId'])}-disk-{i}", "fileFormat": "raw"}
-                for i, disk in enumerate(outputs["disks"])
+                for i, disk in enumerate(outputs.get("disks", []))
             ]
         return f"id of {name}", outputs
 

@@ -102,3 +102,11 @@ def test_the_docker_wrapper_goes_through_sudo_unless_root(tmp_path: Path, uid: s
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
     )
     assert done.stdout.splitlines(keepends=True)[0] == expected
+
+
+def test_of_a_machine_that_was_there_before_only_declared_keys_are_looked_at() -> None:
+    spec = HostSpec({"log-driver": "json-file", "mtu": 1400}, (), (), None, keep=True)
+    other = found(spec, DAEMON='{"log-driver": "journald", "debug": true}', WRAPPER="#!/bin/sh\n")
+    assert state._values(other, spec) == {**state.wanted(spec), "daemon": {"log-driver": "journald"}}
+    missing = found(spec, DAEMON='{"log-driver": "json-file", "mtu": 1400, "debug": true}', WRAPPER=None)
+    assert state._values(missing, spec) == {**state.wanted(spec), "extra": {files.WRAPPER: "(absent)"}}

@@ -66,6 +66,8 @@ class Host:
             "reloadable": ["debug", "labels"],
             "may_restart": True,
             "first": False,
+            "keep": False,
+            "adopting": False,
             "timeout": 5,
             **options,
         }
@@ -118,6 +120,48 @@ def test_a_change_that_needs_a_restart_waits_for_the_permission(host: Host) -> N
     assert host.daemon.read_text() == OLD and "systemctl restart" not in host.log
     assert host.set(NEW) == {}
     assert host.daemon.read_text() == NEW and not host.pending.exists()
+
+
+def test_a_machine_that_was_there_before_keeps_what_is_not_declared(host: Host) -> None:
+    host.daemon.write_text('{"log-driver": "journald", "mtu": 1400, "debug": false}')
+    both = files.daemon_text({"log-driver": "journald", "mtu": 1400, "debug": True})
+    assert host.set('{"debug": true}', keep=True, may_restart=False) == {}
+    assert host.daemon.read_text() == both and host.log[-1] == "systemctl reload"
+    assert host.set('{"debug": true}', keep=True) == {}
+    assert host.log[-1] == "systemctl reload"
+    assert host.set('{"mtu": 1500}', keep=True, may_restart=False) == {"restart_needed": True}
+    assert host.daemon.read_text() == both
+
+
+def test_a_broken_file_of_a_machine_that_was_there_before_gives_way_to_what_is_declared(host: Host) -> None:
+    host.daemon.write_text("{broken")
+    assert host.set(NEW, keep=True) == {}
+    assert host.daemon.read_text() == NEW
+
+
+def test_at_its_adoption_a_running_engine_and_its_file_are_left_alone(host: Host) -> None:
+    assert host.set(NEW, adopting=True) == {}
+    assert host.daemon.read_text() == OLD and not host.log
+
+
+@pytest.mark.parametrize(
+    ("there", "spared"),
+    [("#!/bin/sh\nexec podman\n", True), (files.WRAPPER_TEXT.replace("exec", "exec  "), False), (None, False)],
+)
+def test_a_docker_command_of_somebody_elses_stays_in_its_place(
+    host: Host, tmp_path: Path, there: str | None, spared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_state, "set_daemon", lambda _: {})
+    monkeypatch.setattr(host_state, "set_names", lambda *_: None)
+    wrapper = tmp_path / "bin" / "docker"
+    wrapper.parent.mkdir()
+    if there is not None:
+        wrapper.write_text(there)
+    path = str(wrapper)
+    wanted = {"files": {path: (files.WRAPPER_TEXT, 0o755)}, "spare": [path], "resolved": None, "resolv": None}
+    found = host_state.main({**wanted, "paths": [path]})["files"][path]
+    assert found == (there if spared else files.WRAPPER_TEXT)
+    assert files.is_foreign(there) == spared
 
 
 def test_an_engine_that_does_not_run_yet_needs_no_permission(host: Host) -> None:

@@ -894,6 +894,32 @@ CLUSTER = [
     row("deadline too long", {"deadlines": {"boot": "2d"}}, "deadlines.boot", '"2d"', "above 1d"),
 ]
 
+ADOPTED = [
+    row(
+        "a data disk for an adopted machine",
+        {f"{INFRA1}/hostKey": SSH_KEY},
+        "nodes.docker-infra-1.data",
+        "50",
+        "adopted with the disks it has",
+        "Write data: 0 at docker-infra-1",
+    ),
+    row(
+        "a host key of another type",
+        {f"{APP1}/hostKey": rsa_key(3072)},
+        "nodes.docker-app-1.hostKey",
+        "not an ssh-ed25519 key",
+        "ssh_host_ed25519_key.pub",
+    ),
+    row("a host key cut off", {f"{APP1}/hostKey": SSH_KEY[:40]}, "nodes.docker-app-1.hostKey", "damaged or cut off"),
+    row(
+        "a disk by another name",
+        {f"{APP1}/discard": ["/dev/sdb"]},
+        "nodes.docker-app-1.discard[0]",
+        "/dev/sdb",
+        "such as scsi1",
+    ),
+]
+
 TABLE = {
     "managers": MANAGERS,
     "lanes": LANES,
@@ -907,6 +933,7 @@ TABLE = {
     "urls": URLS_AND_KEYS,
     "daemon": DAEMON,
     "cluster": CLUSTER,
+    "adopted": ADOPTED,
 }
 ROWS = [pytest.param(item, id=f"{group}-{item.name}") for group, rows in TABLE.items() for item in rows]
 

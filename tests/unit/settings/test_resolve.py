@@ -249,3 +249,26 @@ def test_secrets_are_never_shown(value: object) -> None:
 
 def test_long_values_are_cut() -> None:
     assert len(show("x" * 1000)) < 80
+
+
+def test_a_node_with_a_host_key_is_adopted_until_its_generation_is_raised() -> None:
+    node = {**SMALLEST["nodes"]["one"], "hostKey": f"{KEY}  root@one", "macs": {"lan": "BC:24:11:00:41:00"}}
+    found = settled({**SMALLEST, "nodes": {"one": node}}).nodes["one"]
+    assert (found.host_key, found.adopted, found.discard) == (KEY, True, ())
+    assert (found.nics[0].mac, found.nics[0].declared_mac) == ("BC:24:11:00:41:00", True)
+    rebuilt = {**node, "generation": 2, "data": 5, "discard": ["scsi1", "unused0"]}
+    found = settled({**SMALLEST, "nodes": {"one": rebuilt}}).nodes["one"]
+    assert (found.host_key, found.adopted, found.discard) == (KEY, False, ("scsi1", "unused0"))
+    usual = settled(SMALLEST).nodes["one"]
+    assert (usual.host_key, usual.adopted, usual.nics[0].declared_mac) == (None, False, False)
+
+
+def test_what_is_written_of_daemon_json_is_known_apart_from_its_defaults() -> None:
+    assert settled(SMALLEST).docker.declared == {}
+    assert settled({**SMALLEST, "docker": {"daemon": {"mtu": 1400}}}).docker.declared == {"mtu": 1400}
+
+
+def test_a_swarm_that_was_made_with_an_overlapping_address_pool_can_be_declared() -> None:
+    networks = {"lan": {"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}}
+    guards = {"overlappingAddressPool": True}
+    assert settled({**SMALLEST, "networks": networks, "guards": guards}).cluster.address_pool == ("10.0.0.0/8",)

@@ -36,6 +36,7 @@ MAY_DIFFER = {
     "os.dns_servers",
     "os.apt_cache",
     "docker.daemon.insecure-registries",
+    "docker.declared.insecure-registries",
     "docker.daemon.registry-mirrors",
 }
 

@@ -6,11 +6,11 @@ import pytest
 
 from proxmox_swarm.swarm import bootstrap
 from proxmox_swarm.swarm.bootstrap import InitOptions
-from proxmox_swarm.swarm.errors import EngineError, ForeignSwarm, NoManager, SplitDeclaration, SwarmLocked
+from proxmox_swarm.swarm.errors import EngineError, ForeignSwarm, NoManager, SplitDeclaration, SwarmError, SwarmLocked
 from proxmox_swarm.swarm.tokens import ca_digest36
 from tests.unit.swarm.world import FakeEngine, World
 
-INIT = InitOptions(("10.201.0.0/16",), 24, 4789)
+INIT = InitOptions(("10.0.0.0/8",), 24, 4789)
 
 
 def find(world: World, *names: str, deadline: float = 30) -> bootstrap.ClusterFacts:
@@ -26,7 +26,7 @@ def test_a_new_swarm_is_made_on_the_first_declared_manager_with_its_own_address(
     body = next(detail for _, name, detail in world.calls if name == "swarm_init")
     assert (facts.created, facts.init_node, inits(world)) == (True, "b", ["b"])
     assert body["ListenAddr"] == body["AdvertiseAddr"] == "10.0.0.2:2377"
-    assert body["DefaultAddrPool"] == ["10.201.0.0/16"] and not body["ForceNewCluster"]
+    assert body["DefaultAddrPool"] == ["10.0.0.0/8"] and not body["ForceNewCluster"]
     assert facts.cluster_id in world.swarms and facts.ca_digest == ca_digest36(world.swarms[facts.cluster_id].pem)
 
 
@@ -160,3 +160,25 @@ def test_a_swarm_with_another_id_is_not_the_one_asked_for(world: World) -> None:
     world.build(["a"])
     view = bootstrap.read_cluster(world.targets("a"), "another", access=world)
     assert view.verdict == "unreachable" and "in another swarm" in view.detail
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        (InitOptions(("10.201.0.0/16",), 24, 4789), "addressPool: [10.0.0.0/8]"),
+        (InitOptions(("10.0.0.0/8",), 26, 4789), "subnetSize: 24"),
+        (InitOptions(("10.0.0.0/8",), 24, 4790), "dataPathPort: 4789"),
+    ],
+)
+def test_a_swarm_made_otherwise_than_declared_is_refused_with_what_to_write(
+    world: World, declared: InitOptions, words: str
+) -> None:
+    world.build(["a", "b", "c"])
+    with pytest.raises(SwarmError) as refused:
+        bootstrap.find_or_init(world.targets("a", "b", "c"), declared, deadline=10, access=world)
+    assert words in str(refused.value).partition("\n")[0]
+
+
+def test_what_is_not_declared_may_be_anything(world: World) -> None:
+    swarm = world.build(["a"])
+    assert bootstrap.find_or_init(world.targets("a"), InitOptions(), deadline=10, access=world).cluster_id == swarm.id
