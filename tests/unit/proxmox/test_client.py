@@ -46,6 +46,9 @@ class Path:
     def post(self, **parameters: Any) -> Any:
         return self._api.answer("POST", "/".join(self._words), parameters)
 
+    def put(self, **parameters: Any) -> Any:
+        return self._api.answer("PUT", "/".join(self._words), parameters)
+
     def delete(self, **parameters: Any) -> Any:
         return self._api.answer("DELETE", "/".join(self._words), parameters)
 
@@ -366,3 +369,28 @@ def test_a_task_is_followed_over_an_answer_that_did_not_come(monkeypatch: pytest
     with pytest.raises(ProxmoxError, match="timed out"):
         client._task(VM, "start", "UPID:1", -1)
     assert answers == []
+
+
+# -- machines that were there before -----------------------------------------------------------------------------------
+
+
+def test_notes_and_tags_are_written_together_and_nothing_else(api: Api, proxmox: Client) -> None:
+    api.has(f"PUT {BASE}/config", None)
+    proxmox.set_notes(VM, description="by hand\nours", tags=["swarm-prod", "prod"])
+    assert api.changes() == [(f"PUT {BASE}/config", {"description": "by hand\nours", "tags": "prod;swarm-prod"})]
+
+
+def test_the_guest_agent_tells_addresses_by_mac_address(api: Api, proxmox: Client) -> None:
+    ipv4 = {"ip-address": "192.168.4.30", "ip-address-type": "ipv4", "prefix": 24}
+    ipv6 = {"ip-address": "fe80::1", "ip-address-type": "ipv6", "prefix": 64}
+    interfaces = [
+        {"name": "ens18", "hardware-address": "bc:24:11:00:41:00", "ip-addresses": [ipv4, ipv6]},
+        {"name": "ens19", "hardware-address": "bc:24:11:00:42:00"},
+    ]
+    api.has(f"GET {BASE}/agent/network-get-interfaces", {"result": interfaces})
+    assert proxmox.addresses(VM) == {"BC:24:11:00:41:00": {"192.168.4.30"}, "BC:24:11:00:42:00": set()}
+
+
+def test_an_agent_that_does_not_answer_tells_nothing(api: Api, proxmox: Client) -> None:
+    api.has(f"GET {BASE}/agent/network-get-interfaces", ResourceException(500, "QEMU guest agent is not running", ""))
+    assert proxmox.addresses(VM) is None
