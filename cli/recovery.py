@@ -45,7 +45,12 @@ def recover(
         say(f"survivor  {survivor.target.node} knows the most. It becomes the only manager; its containers restart.")
         say("          What only the others know is lost: the changes of the last moments, if any.")
         _confirm(nodes, yes=yes, ask=ask)
-        recovery.force(survivor, nodes.cluster_id, lambda packed: _keep(nodes, survivor, packed, to, say))
+        recovery.force(
+            survivor,
+            nodes.cluster_id,
+            lambda packed: _keep(nodes, survivor, packed, to, say),
+            data_path=nodes.data_path(survivor.target.node),
+        )
         say(f"forced    {survivor.target.node} is the leader of swarm {nodes.cluster_id[:4]}, and its only manager")
         _finish(nodes, survivor, {}, say)
 
@@ -81,7 +86,7 @@ def restore(
         say(f"backup    of {manifest.taken}, from {manifest.node}: {told(manifest.contents)}")
         say(f"          {node} becomes the only manager, with the swarm as it was then. What changed since is lost.")
         _confirm(nodes, yes=yes, ask=ask)
-        aside = restoring.put(sight, nodes.cluster_id, manifest, content)
+        aside = restoring.put(sight, nodes.cluster_id, manifest, content, data_path=nodes.data_path(node))
         say(f"restored  {node} is the leader of swarm {nodes.cluster_id[:4]}, and its only manager{_aside(aside)}")
         _finish(nodes, sight, manifest.contents, say)
 

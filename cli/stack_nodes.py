@@ -45,6 +45,10 @@ class StackNodes:
             raise CommandError(f"{name} has no known host key yet: it is brought up by the next `up`")
         return self.targets[name]
 
+    def data_path(self, name: str) -> str:
+        """A node's address for overlay traffic where that is another one, else ""."""
+        return self.settings.nodes[name].data_path_address(self.settings.cluster.data_path)
+
     def _declared(self, node: Node) -> DeclaredNode:
         return DeclaredNode(
             name=node.name,

@@ -44,6 +44,7 @@ class ManagerQuorum(pulumi.ComponentResource):
             address_pool=list(wanted.address_pool),
             subnet_size=wanted.subnet_size,
             data_path_port=wanted.data_path_port,
+            data_path={node.name: at for node in settings.managers if (at := node.data_path_address(wanted.data_path))},
             join_timeout=settings.deadlines.join,
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(ready), protect=settings.proxmox.protect),
         )

@@ -45,6 +45,7 @@ def make_member(
         machine=args.machine,
         hardware={"cpu": node.cpu, "memory": node.memory},
         data_path_port=settings.cluster.data_path_port,
+        data_path=node.data_path_address(settings.cluster.data_path),
         deadlines=asdict(settings.deadlines),
         proxmox={
             "endpoints": list(settings.proxmox.endpoints),

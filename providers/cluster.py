@@ -50,6 +50,7 @@ def _init_options(props: Props) -> bootstrap.InitOptions:
         address_pool=tuple(values["address_pool"]),
         subnet_size=values["subnet_size"],
         data_path_port=values["data_path_port"],
+        data_path=values.get("data_path") or {},
     )
 
 
@@ -71,6 +72,7 @@ class Cluster(Resource, module="swarm", name="Cluster"):
         address_pool: list[str],
         subnet_size: int,
         data_path_port: int,
+        data_path: dict[str, str],
         join_timeout: int,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class Cluster(Resource, module="swarm", name="Cluster"):
                     "address_pool": address_pool,
                     "subnet_size": subnet_size,
                     "data_path_port": data_path_port,
+                    "data_path": data_path,
                 },
                 "join_timeout": join_timeout,
                 "verdict": "ok",

@@ -21,8 +21,13 @@ else:
     cluster_settings = Lazy("proxmox_swarm.swarm.cluster_settings")
     plan_guard = Lazy("proxmox_swarm.swarm.plan_guard")
 
-#: What only ``swarm init`` can set, by the keys that people write below ``cluster``.
-INIT_ONLY = {"address_pool": "addressPool", "subnet_size": "subnetSize", "data_path_port": "dataPathPort"}
+#: What only ``swarm init`` can set, and for each node its join, by the keys that people write below ``cluster``.
+INIT_ONLY = {
+    "address_pool": "addressPool",
+    "subnet_size": "subnetSize",
+    "data_path_port": "dataPathPort",
+    "data_path": "dataPath",
+}
 
 
 class ClusterSettingsProvider(Provider):
@@ -65,9 +70,10 @@ def _fixed(old: dict[str, Any], new: Any) -> Iterator[str]:
         return
     for key, name in INIT_ONLY.items():
         if key in old and not is_unknown(new.get(key)) and old[key] != new.get(key):
+            got = "a node gets it when it joins" if key == "data_path" else "a swarm gets it when it is initialised"
             yield (
-                f"cluster.{name} is {old[key]} and cannot become {new.get(key)}: a swarm gets it when it is "
-                "initialised and keeps it. Put the old value back, or build a new cluster and move the stacks over."
+                f"cluster.{name} is {old[key] or 'not said'} and cannot become {new.get(key) or 'not said'}: {got} and "
+                "keeps it. Put the old value back, or build a new cluster and move the stacks over."
             )
 
 

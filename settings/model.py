@@ -110,6 +110,11 @@ class Node:
         """The address on the first network: SSH, advertise address, swarm traffic."""
         return self.nics[0].address
 
+    def data_path_address(self, network: str) -> str:
+        """The address for overlay traffic where that has a network of its own; "" where it goes with the rest."""
+        found = next((nic.address for nic in self.nics if nic.network == network), self.address)
+        return "" if found == self.address else found
+
 
 @dataclass(frozen=True)
 class Access:
@@ -150,11 +155,12 @@ class Rotate:
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Swarm-wide settings. ``None`` keeps the engine's own value."""
+    """Swarm-wide settings. ``None`` keeps the engine's own value. ``data_path`` is "" for each node's own first network."""
 
     address_pool: tuple[str, ...]
     subnet_size: int
     data_path_port: int
+    data_path: str
     election_tick: int | None
     heartbeat_tick: int | None
     snapshot_interval: int | None
@@ -162,7 +168,7 @@ class ClusterSettings:
     task_history: int | None
     certificate_expiry: int | None
     dispatcher_heartbeat: int | None
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
     autolock: bool
     rotate: Rotate
     undeclared: str

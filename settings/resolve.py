@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from proxmox_swarm.settings import daemon, model, rules, schema
@@ -60,7 +60,7 @@ def resolve(config: Mapping[str, object], *, project: str, stack: str) -> model.
         docker=model.DockerSettings(
             daemon=daemon.merged(draft.docker.daemon), version=draft.docker.version, declared=dict(draft.docker.daemon)
         ),
-        cluster=_cluster(draft.cluster),
+        cluster=_cluster(draft.cluster, {node.nics[0].network for node in nodes.values()}),
         deadlines=model.Deadlines(**{name: getattr(draft.deadlines, name) for name in schema.Deadlines.model_fields}),
         rolling=model.Rolling(max_unavailable=draft.rolling.max_unavailable),
         allow_even_managers=draft.guards.even_managers,
@@ -147,11 +147,12 @@ def _node(draft: Draft, proxmox: schema.Proxmox, node: NodeDraft) -> model.Node:
     )
 
 
-def _cluster(written: schema.Cluster) -> model.ClusterSettings:
+def _cluster(written: schema.Cluster, first_networks: Set[str]) -> model.ClusterSettings:
     return model.ClusterSettings(
         address_pool=tuple(str(pool) for pool in written.address_pool or [DEFAULT_ADDRESS_POOL]),
         subnet_size=written.subnet_size,
         data_path_port=written.data_path_port,
+        data_path=written.data_path or ("" if len(first_networks) > 1 else next(iter(first_networks))),
         election_tick=written.election_tick,
         heartbeat_tick=written.heartbeat_tick,
         snapshot_interval=written.snapshot_interval,
@@ -159,7 +160,7 @@ def _cluster(written: schema.Cluster) -> model.ClusterSettings:
         task_history=written.task_history,
         certificate_expiry=written.certificate_expiry,
         dispatcher_heartbeat=written.dispatcher_heartbeat,
-        labels=dict(sorted(written.labels.items())),
+        labels=None if written.labels is None else dict(sorted(written.labels.items())),
         autolock=written.autolock,
         rotate=model.Rotate(**{name: getattr(written.rotate, name) for name in schema.Rotate.model_fields}),
         undeclared=written.undeclared,

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
 from proxmox_swarm.settings import daemon, schema
-from proxmox_swarm.settings.derive import address_on
+from proxmox_swarm.settings.derive import address_on, natural
 from proxmox_swarm.settings.errors import Path, Problem, did_you_mean, listed, render, show
 from proxmox_swarm.settings.parse import Draft, NodeDraft
 
@@ -22,6 +22,7 @@ def check(draft: Draft) -> Iterator[Problem]:
     yield from _overlaps(draft)
     yield from _node_networks(draft)
     yield from _addresses(draft)
+    yield from _data_path(draft)
 
 
 def used_networks(draft: Draft, node: NodeDraft) -> list[str]:
@@ -128,6 +129,30 @@ def _node_networks(draft: Draft) -> Iterator[Problem]:
                 "networks of which one at most has a gateway",
             )
         yield from _by_network(draft, node, names)
+
+
+def _data_path(draft: Draft) -> Iterator[Problem]:
+    name = draft.cluster.data_path if draft.cluster is not None else None
+    if name is None:
+        return
+    path: Path = ("cluster", "dataPath")
+    if name not in draft.network_names:
+        yield Problem(
+            path,
+            show(name),
+            "no such network",
+            f"a key of networks: {listed(sorted(draft.network_names))}",
+            did_you_mean(name, draft.network_names),
+        )
+        return
+    absent = [node.name for node in draft.nodes.values() if node.known and name not in used_networks(draft, node)]
+    if absent:
+        yield Problem(
+            path,
+            show(name),
+            f"not on this network: {listed(sorted(absent, key=natural))}",
+            "a network that every node is on",
+        )
 
 
 def _by_network(draft: Draft, node: NodeDraft, names: list[str]) -> Iterator[Problem]:

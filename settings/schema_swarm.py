@@ -15,6 +15,7 @@ from proxmox_swarm.settings.schema_types import (
     Heartbeat,
     Keys,
     Labels,
+    Name,
     SshKey,
     Subnets,
     Undeclared,
@@ -127,7 +128,7 @@ class Rotate(Keys):
 
 
 class Cluster(Keys):
-    """`cluster`: settings of the swarm itself. The first three are fixed when the swarm is made."""
+    """`cluster`: settings of the swarm itself. The first four are fixed: preview refuses to change them."""
 
     address_pool: Subnets = key(
         "Where overlay networks take their subnets from. Fixed at init.",
@@ -151,6 +152,13 @@ class Cluster(Keys):
         example="7789",
         ge=1024,
         le=49151,
+    )
+    data_path: Name = key(
+        "The network that carries overlay traffic. A node gets its address there when it joins.",
+        "a key of `networks` that every node is on",
+        default=None,
+        example="storage",
+        otherwise="each node's first network",
     )
     election_tick: int = key(
         "Raft ticks (of a second) without a leader before an election.",
@@ -208,7 +216,13 @@ class Cluster(Keys):
         example="5s",
         otherwise="the engine's, 5s",
     )
-    labels: Labels = key("Labels of the swarm.", LABELS, default=dict, example="{environment: production}")
+    labels: Labels = key(
+        "Labels of the swarm. They are these and no others; without the key they are left as they are.",
+        LABELS,
+        default=None,
+        example="{environment: production}",
+        otherwise="left as they are",
+    )
     autolock: bool = key(
         "Encrypt the managers' keys at rest: a manager whose engine restarts waits for the unlock key, the secret output "
         "`unlockKey`. No manager comes back by itself after a reboot then.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,11 +34,15 @@ STRAGGLERS = 5.0
 
 @dataclass(frozen=True)
 class InitOptions:
-    """What only ``swarm init`` can set, and the first spec (the engine's JSON; left out fields get its defaults)."""
+    """What only ``swarm init`` can set, and the first spec (the engine's JSON; left out fields get its defaults).
+
+    ``data_path`` has the address for overlay traffic of each manager, by name, where that is another one.
+    """
 
     address_pool: tuple[str, ...] = ()
     subnet_size: int = 24
     data_path_port: int = 4789
+    data_path: Mapping[str, str] = field(default_factory=dict)
     spec: Json = field(default_factory=dict)
 
 
@@ -231,6 +235,7 @@ def _init(first: _Probe, options: InitOptions) -> Failure | None:
     body = {
         "ListenAddr": address,
         "AdvertiseAddr": address,
+        "DataPathAddr": options.data_path.get(first.target.node, ""),
         "DataPathPort": options.data_path_port,
         "DefaultAddrPool": list(options.address_pool),
         "SubnetSize": options.subnet_size,

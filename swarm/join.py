@@ -242,7 +242,7 @@ def _join_through(access: Access, engine: EngineApi, spec: MemberSpec, manager: 
     if spec.role == "manager":
         listed = nodes.everyone(manager.engine, limit)
         peers = [nodes.address_of(node) for node in listed if nodes.reachable(node)] or peers
-    ports = PortSpec(spec.role == "manager", spec.data_path_port)
+    ports = PortSpec(spec.role == "manager", spec.data_path_port, spec.data_path)
     closed = access.closed_ports(spec.target, manager.target, peers, ports)
     if closed:
         raise PortsClosed(
@@ -289,6 +289,7 @@ def _request(engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadl
             "AdvertiseAddr": address,
             "RemoteAddrs": [with_port(manager.address, MANAGEMENT)],
             "JoinToken": join_token(manager.engine, spec.role, limit),
+            "DataPathAddr": spec.data_path,
             "Availability": "drain",
         }
         try:

@@ -20,6 +20,7 @@ Verdict = Literal[
 class MemberSpec:
     """One declared member. It listens on and advertises ``target.address``.
 
+    ``data_path`` is its address for overlay traffic where that is another one; a node gets it when it joins.
     ``adopted``: it was a member before it was declared. Labels found on it are kept where none of that name is declared, and
     are no drift; ``undeclared`` are labels that were declared once and are not any more: those go.
     """
@@ -29,6 +30,7 @@ class MemberSpec:
     availability: Literal["active", "pause", "drain"] = "active"
     labels: Mapping[str, str] = field(default_factory=dict)
     data_path_port: int = 4789
+    data_path: str = ""
     adopted: bool = False
     undeclared: tuple[str, ...] = ()
 

@@ -25,10 +25,14 @@ PATIENCE = 1.5
 
 @dataclass(frozen=True)
 class PortSpec:
-    """What the joining node needs: a manager is connected to on 2377 as well."""
+    """What the joining node needs: a manager is connected to on 2377 as well.
+
+    ``data_path`` is its address for overlay traffic where that is another one.
+    """
 
     manager: bool
     data_path_port: int
+    data_path: str = ""
 
     @property
     def tcp(self) -> tuple[int, ...]:
@@ -47,14 +51,19 @@ def closed(joiner: Target, manager: Target, peers: Sequence[str], spec: PortSpec
     ``peers`` are the addresses of managers in the swarm, all of which the joining node must reach. About 0.2 s when all
     is open, about 2 s when something is closed. Raises HostError.
     """
+    here = {
+        "tcp": [(joiner.address, port) for port in spec.tcp],
+        "udp": [
+            (spec.data_path or joiner.address if port == spec.data_path_port else joiner.address, port)
+            for port in spec.udp
+        ],
+    }
     listen = {
-        "address": joiner.address,
-        "tcp": spec.tcp,
-        "udp": spec.udp,
+        **here,
         "connect": [(address, port) for address in peers for port in (MANAGEMENT, GOSSIP)],
         "patience": PATIENCE,
     }
-    knock = {"address": joiner.address, "tcp": spec.tcp, "udp": spec.udp, "patience": PATIENCE}
+    knock = {**here, "patience": PATIENCE}
     connection = connect(joiner, CONNECT_TIMEOUT)
     # Both start at the same time; the knocking side tries again while the other's interpreter is still starting.
     with start_script(connection, "ports_listen", listen, what="testing ports", timeout=20) as listener:
@@ -82,5 +91,6 @@ def _in_words(
             found.append(f"{port}/{protocol} on {joiner.node} itself: {reason}")
     for protocol, port, reason in inward["closed"]:
         if (protocol, port) not in busy:
-            found.append(f"{port}/{protocol} {manager.node} → {joiner.node}: {reason}")
+            at = f" at {spec.data_path}" if spec.data_path and (protocol, port) == ("udp", spec.data_path_port) else ""
+            found.append(f"{port}/{protocol} {manager.node} → {joiner.node}{at}: {reason}")
     return found

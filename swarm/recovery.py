@@ -40,13 +40,15 @@ def force(
     cluster_id: str,
     keep: Callable[[Packed], None],
     *,
+    data_path: str = "",
     access: Access = SSH,
     files: StateFiles = SSH_FILES,
 ) -> None:
     """Make the survivor the only manager of its swarm, from the raft state on its disk.
 
     Its state is packed first, with dockerd stopped, and given to ``keep``; dockerd is then started without its swarm, so that
-    it reaches no other manager any more, and told to force a new cluster. Raises SwarmLocked, SwarmError, HostError.
+    it reaches no other manager any more, and told to force a new cluster. ``data_path`` is its address for overlay traffic
+    where that is another one. Raises SwarmLocked, SwarmError, HostError.
     """
     if survivor.disk is not None and survivor.disk.locked:
         raise SwarmLocked(
@@ -57,15 +59,16 @@ def force(
             do_now="Bring a majority of the managers back and unlock them. Nothing was changed.",
         )
     keep(files.save(survivor.target, survivor.root, detach=True))
-    init(survivor.target, cluster_id, access=access)
+    init(survivor.target, cluster_id, data_path=data_path, access=access)
 
 
-def init(target: Target, cluster_id: str, *, access: Access = SSH) -> None:
+def init(target: Target, cluster_id: str, *, data_path: str = "", access: Access = SSH) -> None:
     """Force a new cluster from the detached raft state on a node; judged by what its engine is afterwards."""
     limit = Deadline.after(FORCE_TIMEOUT, access.clock)
     address = with_port(target.address, MANAGEMENT)
     # Address pool and ports are left out: those of the swarm stay (swarmkit manager.go, becomeLeader).
-    body = {"ListenAddr": address, "AdvertiseAddr": address, "ForceNewCluster": True, "Spec": {}}
+    addresses = {"ListenAddr": address, "AdvertiseAddr": address, "DataPathAddr": data_path}
+    body = {**addresses, "ForceNewCluster": True, "Spec": {}}
     refused: Failure | None = None
     try:
         access.engine(target).swarm_init(body)

@@ -70,13 +70,15 @@ def put(
     manifest: Manifest,
     content: bytes,
     *,
+    data_path: str = "",
     access: Access = SSH,
     files: StateFiles = SSH_FILES,
 ) -> str | None:
     """Put the state in place and force a new cluster from it; where the state that was there is now.
 
+    ``data_path`` is the node's address for overlay traffic where that is another one.
     Raises SwarmError, HostError.
     """
     aside = files.put(sight.target, sight.root, Packed(content, manifest.sha256, 0))
-    recovery.init(sight.target, cluster_id, access=access)
+    recovery.init(sight.target, cluster_id, data_path=data_path, access=access)
     return aside

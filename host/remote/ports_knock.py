@@ -1,6 +1,6 @@
 """Knock on another host's ports, where ``ports_listen`` is about to answer.
 
-``args``: ``address``, ``tcp`` and ``udp`` ports, ``patience`` (seconds without any answer after which a port is closed).
+``args``: ``tcp`` and ``udp`` [[address, port], …], ``patience`` (seconds without any answer after which a port is closed).
 Result: ``closed`` [[protocol, port, reason], …].
 """
 
@@ -48,13 +48,13 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     end = time.monotonic() + args["patience"]
     closed: list[list[Any]] = []
 
-    def one(protocol: str, port: int) -> None:
-        reason = (tcp if protocol == "tcp" else udp)(args["address"], port, end)
+    def one(protocol: str, address: str, port: int) -> None:
+        reason = (tcp if protocol == "tcp" else udp)(address, port, end)
         if reason:
             closed.append([protocol, port, reason])
 
     threads = [
-        threading.Thread(target=one, args=(protocol, port)) for protocol in ("tcp", "udp") for port in args[protocol]
+        threading.Thread(target=one, args=(protocol, *where)) for protocol in ("tcp", "udp") for where in args[protocol]
     ]
     for thread in threads:
         thread.start()

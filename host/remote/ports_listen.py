@@ -1,6 +1,7 @@
 """Listen for a moment on the ports that dockerd will use here, answer whoever knocks, and try ports elsewhere meanwhile.
 
-``args``: ``address`` to listen on, ``tcp`` and ``udp`` ports, ``connect`` [[address, port], …], ``patience`` (seconds).
+``args``: what to listen on, ``tcp`` and ``udp`` [[address, port], …], ``connect`` [[address, port], …], ``patience``
+(seconds).
 Ends when stdin does, after 15 seconds at the latest. Result: ``busy`` [[protocol, port, reason], …] and ``closed``
 [[address, port, reason], …].
 """
@@ -49,9 +50,9 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     busy: list[list[Any]] = []
     start = time.monotonic()
     for protocol, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
-        for port in args[protocol]:
+        for address, port in args[protocol]:
             try:
-                listener = bind_soon(kind, args["address"], port, start + args["patience"] / 3)
+                listener = bind_soon(kind, address, port, start + args["patience"] / 3)
                 ready.register(listener, selectors.EVENT_READ, protocol)
             except OSError as error:
                 busy.append([protocol, port, error.strerror or str(error)])

@@ -373,9 +373,11 @@ def test_the_port_programs_find_what_is_open_and_what_is_not(tmp_path: Path) -> 
         return process
 
     free = free_ports(4)
-    common = {"address": "127.0.0.1", "patience": 2.0}
-    listener = start("ports_listen", {**common, "tcp": free[:1], "udp": free[:1], "connect": [["127.0.0.1", free[2]]]})
-    knocker = start("ports_knock", {**common, "tcp": free[:2], "udp": free[:2]})
+    here = [["127.0.0.1", free[0]]]
+    both = [["127.0.0.1", free[0]], ["127.0.0.2", free[1]]]
+    connect = [["127.0.0.1", free[2]]]
+    listener = start("ports_listen", {"tcp": here, "udp": here, "connect": connect, "patience": 2.0})
+    knocker = start("ports_knock", {"tcp": both, "udp": both, "patience": 2.0})
     closed = json.loads(knocker.communicate(timeout=20)[0])["closed"]
     result = json.loads(listener.communicate(timeout=20)[0])
     assert [entry[:2] for entry in closed] == [["tcp", free[1]], ["udp", free[1]]]

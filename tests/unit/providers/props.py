@@ -27,6 +27,7 @@ def member(**changes: Any) -> dict[str, Any]:
         "machine": "4101",
         "hardware": {"cpu": 4.0, "memory": 8.0},
         "data_path_port": 4789.0,
+        "data_path": "",
         "deadlines": DEADLINES,
         "proxmox": {"endpoints": ["https://pve01:8006"], "insecure": False, "vm_id": 4101.0},
         "verdict": "ok",
@@ -75,7 +76,12 @@ def cluster(**changes: Any) -> dict[str, Any]:
     """A cluster's inputs."""
     return {
         "managers": MANAGERS,
-        "init": {"address_pool": ["10.201.0.0/16"], "subnet_size": 24.0, "data_path_port": 4789.0},
+        "init": {
+            "address_pool": ["10.201.0.0/16"],
+            "subnet_size": 24.0,
+            "data_path_port": 4789.0,
+            "data_path": {"app-1": "10.0.9.1"},
+        },
         "join_timeout": 120.0,
         "verdict": "ok",
         "__provider": "pickled",
@@ -89,7 +95,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "managers": MANAGERS,
         "cluster_id": "c1",
         "fields": {"task_history": 5.0, "labels": {}},
-        "init": {"address_pool": ["10.201.0.0/16"], "subnet_size": 24.0, "data_path_port": 4789.0},
+        "init": {"address_pool": ["10.201.0.0/16"], "subnet_size": 24.0, "data_path_port": 4789.0, "data_path": "main"},
         "guards": {"fewer_managers": False},
         "__provider": "pickled",
         **changes,

@@ -56,7 +56,9 @@ def needs_update(olds: Any, news: dict[str, Any]) -> bool:
 
 def test_create_finds_or_makes_the_swarm(swarm: Swarm, capsys: pytest.CaptureFixture[str]) -> None:
     result = CLUSTER.create(cluster())
-    assert swarm.calls == [("find_or_init", TARGETS, InitOptions(("10.201.0.0/16",), 24, 4789), 120.0)]
+    assert swarm.calls == [
+        ("find_or_init", TARGETS, InitOptions(("10.201.0.0/16",), 24, 4789, {"app-1": "10.0.9.1"}), 120.0)
+    ]
     assert result.id == "c1-and-more"
     outs = result.outs or {}
     assert (outs["cluster_id"], outs["verdict"]) == ("c1-and-more", "ok")
@@ -165,7 +167,8 @@ CHANGED: list[tuple[str, Any, str]] = [
         r"cluster.addressPool is \['10.201.0.0/16'\] and cannot become \['10.9.0.0/16'\]",
     ),
     ("subnet_size", 25.0, "cluster.subnetSize is 24 and cannot become 25"),
-    ("data_path_port", 4790.0, "cluster.dataPathPort is 4789 and cannot become 4790"),
+    ("data_path_port", 4790.0, "cluster.dataPathPort is 4789 and cannot become 4790: a swarm gets it when"),
+    ("data_path", "storage", "cluster.dataPath is main and cannot become storage: a node gets it when it joins"),
 ]
 
 
@@ -241,8 +244,18 @@ def test_the_managers_that_are_wanted_are_recorded_for_the_next_plan(engine: dic
         (settings(), settings(fields={"task_history": 9.0})),
         (settings(), settings(init=Unknown())),
         (settings(), settings(init=UNKNOWN)),
-        (settings(), settings(init={"address_pool": Unknown(), "subnet_size": UNKNOWN, "data_path_port": 4789.0})),
-        (settings(), settings(init={"address_pool": [Unknown()], "subnet_size": 24.0, "data_path_port": 4789.0})),
+        (
+            settings(),
+            settings(
+                init={"address_pool": Unknown(), "subnet_size": UNKNOWN, "data_path_port": 4789.0, "data_path": "main"}
+            ),
+        ),
+        (
+            settings(),
+            settings(
+                init={"address_pool": [Unknown()], "subnet_size": 24.0, "data_path_port": 4789.0, "data_path": "main"}
+            ),
+        ),
     ],
     ids=["new", "same", "numbers", "fields", "unknown", "sentinel", "unknown inside", "unknown in a list"],
 )

@@ -100,6 +100,25 @@ LANES = [
     row("no worker out", {"rolling": {"maxUnavailable": 0}}, "rolling.maxUnavailable", "1 to the number of workers"),
 ]
 
+DATA_PATH = [
+    row(
+        "a data path that is no network",
+        {"cluster/dataPath": "storag"},
+        "cluster.dataPath",
+        '"storag"',
+        "no such network",
+        "a key of networks: main, storage",
+        "Did you mean storage?",
+    ),
+    row(
+        "a data path that a node is not on",
+        {"cluster/dataPath": "storage", f"{APP2}/networks": ["main"]},
+        "cluster.dataPath",
+        "not on this network: docker-app-2",
+        "every node is on",
+    ),
+]
+
 ONCE_ONLY = [
     row(
         "address twice",
@@ -923,6 +942,7 @@ ADOPTED = [
 TABLE = {
     "managers": MANAGERS,
     "lanes": LANES,
+    "data path": DATA_PATH,
     "once": ONCE_ONLY,
     "addresses": ADDRESSES,
     "undeclared": UNDECLARED,

@@ -152,11 +152,43 @@ def test_declared_disk_owner_datastores_and_mac(good: dict[str, Any]) -> None:
     assert node.generation == 3
 
 
+@pytest.mark.parametrize(
+    ("cluster", "network", "addresses"),
+    [
+        ({}, "main", {""}),
+        ({"dataPath": "main"}, "main", {""}),
+        ({"dataPath": "storage"}, "storage", {"192.168.12.30", "192.168.12.31"}),
+    ],
+)
+def test_overlay_traffic_goes_over_the_first_network_unless_said_otherwise(
+    good: dict[str, Any], cluster: dict[str, str], network: str, addresses: set[str]
+) -> None:
+    good["cluster"] |= cluster
+    settings = settled(good)
+    assert settings.cluster.data_path == network
+    found = {settings.nodes[name].data_path_address(network) for name in ("docker-app-1", "docker-app-2")}
+    assert found == addresses
+
+
+def test_nodes_of_different_first_networks_have_their_own_each(good: dict[str, Any]) -> None:
+    good["nodes"]["docker-infra-1"]["networks"] = ["storage", "main"]
+    settings = settled(good)
+    assert settings.cluster.data_path == ""
+    assert {node.data_path_address("") for node in settings.nodes.values()} == {""}
+
+
+def test_labels_of_the_swarm_that_are_not_declared_are_not_ours(good: dict[str, Any]) -> None:
+    assert settled(good).cluster.labels is None
+    good["cluster"]["labels"] = {}
+    assert settled(good).cluster.labels == {}
+
+
 def test_every_cluster_setting_arrives(good: dict[str, Any]) -> None:
     good["cluster"] = {
         "addressPool": ["10.201.0.0/16", "10.202.0.0/16"],
         "subnetSize": 25,
         "dataPathPort": 7789,
+        "dataPath": "storage",
         "electionTick": 20,
         "heartbeatTick": 2,
         "snapshotInterval": 5000,

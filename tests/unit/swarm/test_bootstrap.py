@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from proxmox_swarm.swarm import bootstrap
@@ -28,6 +30,14 @@ def test_a_new_swarm_is_made_on_the_first_declared_manager_with_its_own_address(
     assert body["ListenAddr"] == body["AdvertiseAddr"] == "10.0.0.2:2377"
     assert body["DefaultAddrPool"] == ["10.0.0.0/8"] and not body["ForceNewCluster"]
     assert facts.cluster_id in world.swarms and facts.ca_digest == ca_digest36(world.swarms[facts.cluster_id].pem)
+
+
+@pytest.mark.parametrize(("first", "address"), [("a", "10.0.9.1"), ("b", "")])
+def test_overlay_traffic_goes_where_it_is_said_to(world: World, first: str, address: str) -> None:
+    init = replace(INIT, data_path={"a": "10.0.9.1"})
+    bootstrap.find_or_init(world.targets(first), init, deadline=30, access=world)
+    (body,) = [detail for _, name, detail in world.calls if name == "swarm_init"]
+    assert body["DataPathAddr"] == address
 
 
 def test_asking_again_finds_the_same_swarm(world: World) -> None:

@@ -187,3 +187,5 @@ def test_closed_ports_are_named_with_their_direction(world: World) -> None:
         "7946/tcp on d itself: Address already in use",
         "7946/udp a → d: no answer",
     ]
+    elsewhere = PortSpec(manager=False, data_path_port=7789, data_path="10.0.9.4")
+    assert _in_words(d, a, elsewhere, inward, {"closed": [], "busy": []})[1] == "7789/udp a → d at 10.0.9.4: no answer"

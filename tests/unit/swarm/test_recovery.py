@@ -148,6 +148,16 @@ def test_the_survivor_is_backed_up_forced_and_counted(world: World, disks: Disks
     (body,) = [detail for _, name, detail in world.calls if name == "swarm_init"]
     assert body["ForceNewCluster"] and body["ListenAddr"] == body["AdvertiseAddr"] == "10.0.0.3:2377"
     assert "DefaultAddrPool" not in body, "the swarm's own stays"
+    assert body["DataPathAddr"] == ""
+
+
+def test_the_survivor_keeps_its_address_for_overlay_traffic(world: World, disks: Disks) -> None:
+    swarm = world.build(["a", "b", "c"])
+    lose(world, "a", "b")
+    found = looked(world, disks)
+    recovery.force(found.survivor(), swarm.id, [].append, data_path="10.0.9.3", access=world, files=disks)
+    (body,) = [detail for _, name, detail in world.calls if name == "swarm_init"]
+    assert (body["DataPathAddr"], body["AdvertiseAddr"]) == ("10.0.9.3", "10.0.0.3:2377")
 
 
 def test_nothing_is_forced_when_the_backup_cannot_be_kept(world: World, disks: Disks) -> None:

@@ -12,6 +12,7 @@ import pytest
 from proxmox_swarm.swarm import membership
 from proxmox_swarm.swarm.errors import DrainTimeout, Failure, ForeignSwarm, JoinFailed, QuorumAtRisk, SwarmLocked
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
+from proxmox_swarm.swarm.ports import PortSpec
 from tests.unit.swarm.world import Swarm, World
 
 MANAGERS = ("a", "b", "c")
@@ -259,6 +260,17 @@ def test_a_node_joins_drained_then_gets_labels_and_availability_in_one_step(worl
     assert [name for name, _ in writes] == ["swarm_join", "node_update"]
     assert writes[0][1]["Availability"] == "drain"
     assert writes[1][1][1] == {"Role": "worker", "Availability": "pause", "Labels": LABELS}
+
+
+def test_overlay_traffic_of_a_node_goes_where_it_is_said_to_and_that_address_is_tried(world: World) -> None:
+    swarm = world.build(["a"])
+    tried: list[PortSpec] = []
+    world.closed_ports = lambda *args: tried.append(args[3]) or []  # type: ignore[method-assign,func-returns-value]
+    spec = MemberSpec(world.target("d"), "worker", data_path="10.0.9.4")
+    membership.join_or_adopt(spec, world.targets("a"), swarm.id, join_timeout=60, role_timeout=60, access=world)
+    (body,) = [detail for _, name, detail in world.calls if name == "swarm_join"]
+    assert (body["DataPathAddr"], body["AdvertiseAddr"]) == ("10.0.9.4", "10.0.0.4:2377")
+    assert tried == [PortSpec(manager=False, data_path_port=4789, data_path="10.0.9.4")]
 
 
 def test_a_promotion_and_a_demotion_are_awaited_on_both_sides(world: World) -> None:
