@@ -5,7 +5,7 @@ import os
 import pulumi
 
 from proxmox_swarm.components.declared import declared
-from proxmox_swarm.components.established import is_established
+from proxmox_swarm.components.established import last_up
 from proxmox_swarm.components.outputs import outputs
 from proxmox_swarm.components.swarm_cluster import SwarmCluster
 from proxmox_swarm.proxmox.endpoint import first_answering
@@ -14,11 +14,13 @@ from proxmox_swarm.proxmox.endpoint import first_answering
 async def main() -> None:
     """One stack: its settings, its cluster, its outputs."""
     settings = declared()
+    last = await last_up()
     cluster = SwarmCluster(
         settings.stack,
         settings,
         endpoint=first_answering(settings.proxmox.endpoints),
-        established=await is_established(),
+        established=last.established,
+        there=last.nodes,
         first=os.environ.get("PROXMOX_SWARM_FIRST", "").split(),
     )
     for name, value in outputs(cluster).items():

@@ -8,7 +8,7 @@ back; that edge alone makes a replacement of every machine a rolling one (measur
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from proxmox_swarm.settings.model import Node
 
@@ -29,13 +29,21 @@ def lanes(nodes: Iterable[Node], parallel: int) -> Mapping[str, str | None]:
 
 
 def rolling(
-    nodes: Iterable[Node], *, unavailable: int = 1, parallel: int = 1, preferred: Sequence[str] = ()
+    nodes: Iterable[Node],
+    *,
+    unavailable: int = 1,
+    parallel: int = 1,
+    preferred: Sequence[str] = (),
+    there: Container[str] | None = None,
 ) -> Mapping[str, tuple[str, ...]]:
     """For each node those whose members must be back before it is touched, in the order of later runs.
 
     Managers come first, one after the other. Workers follow, at most ``unavailable`` at the same moment and at most
     ``parallel`` of one host: each waits for the one so many places before it, among all workers and among those of its
     host. That leaves no more chains than that, and a node that is added changes only what so many others wait for.
+
+    ``there`` names the nodes that are in the swarm already, None all of them. A worker that is not takes nothing away from
+    it: it comes after the others of its host, and waits for no turn. A new manager does: raft takes in one at a time.
 
     Within each role the ``preferred`` names are first, the rest as declared: that is how a caller who knows puts the
     members that are not well in front. Rebuilding those first costs no quorum, rebuilding a healthy manager while
@@ -50,15 +58,20 @@ def rolling(
     }
     line: list[str] = []
     on_host: dict[str, list[str]] = {}
-    for node in listed:
-        if node.role == "manager":
-            continue
+    workers = [node for node in listed if node.role == "worker"]
+    for node in sorted(workers, key=lambda node: _is_new(node, there)):
         neighbours = on_host.setdefault(node.host, [])
-        waits_for = [*_so_many_before(line, unavailable), *_so_many_before(neighbours, parallel)] or managers[-1:]
-        before[node.name] = tuple(dict.fromkeys(waits_for))
-        line.append(node.name)
+        waits_for = list(_so_many_before(neighbours, parallel))
+        if not _is_new(node, there):
+            waits_for += _so_many_before(line, unavailable)
+            line.append(node.name)
         neighbours.append(node.name)
+        before[node.name] = tuple(dict.fromkeys(waits_for or managers[-1:]))
     return before
+
+
+def _is_new(node: Node, there: Container[str] | None) -> bool:
+    return there is not None and node.name not in there
 
 
 def _so_many_before(line: Sequence[str], places: int) -> Sequence[str]:

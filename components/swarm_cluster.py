@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,8 +30,8 @@ class SwarmCluster(pulumi.ComponentResource):
 
     ``established`` says which of two shapes the graph has. Before the cluster stands: machines in lanes, managers in
     series, workers side by side. Afterwards: managers one after the other, then workers in lanes, each node back before
-    the next of its lane is touched, in the order of :func:`order.rolling` with ``first`` in front. Going from one shape
-    to the other changes no resource.
+    the next of its lane is touched, in the order of :func:`order.rolling` with ``first`` in front and those that are not
+    ``there`` yet side by side. Going from one shape to the other changes no resource.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class SwarmCluster(pulumi.ComponentResource):
         *,
         endpoint: str,
         established: bool,
+        there: Container[str] | None = None,
         first: Sequence[str] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -53,7 +54,7 @@ class SwarmCluster(pulumi.ComponentResource):
         self._managers = [self._address(node) for node in settings.managers]
         self._machines: dict[str, VirtualMachine] = {}
         if established:
-            self._roll(first)
+            self._roll(there, first)
         else:
             self._bring_up()
         self.undeclared = self._look_for_others()
@@ -92,7 +93,7 @@ class SwarmCluster(pulumi.ComponentResource):
         for node in self.settings.workers:
             self._join(node, [hosts[node.name], *before])
 
-    def _roll(self, first: Sequence[str]) -> None:
+    def _roll(self, there: Container[str] | None, first: Sequence[str]) -> None:
         self._quorum = self._make_quorum([])
         settings = self.settings
         turns = order.rolling(
@@ -100,6 +101,7 @@ class SwarmCluster(pulumi.ComponentResource):
             unavailable=settings.rolling.max_unavailable,
             parallel=settings.proxmox.parallel,
             preferred=first,
+            there=there,
         )
         for name, waits_for in turns.items():
             node = settings.nodes[name]

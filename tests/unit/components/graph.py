@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -210,11 +210,20 @@ def run(program: Callable[[], object], last_outputs: Mapping[str, Any] | None = 
     return graph
 
 
-def build(settings: Settings, *, established: bool, first: Sequence[str] = (), preview: bool = False) -> Graph:
+def build(
+    settings: Settings,
+    *,
+    established: bool,
+    there: Container[str] | None = None,
+    first: Sequence[str] = (),
+    preview: bool = False,
+) -> Graph:
     """The graph of a cluster."""
     endpoint = settings.proxmox.endpoints[0]
     return run(
-        lambda: SwarmCluster(settings.stack, settings, endpoint=endpoint, established=established, first=first),
+        lambda: SwarmCluster(
+            settings.stack, settings, endpoint=endpoint, established=established, there=there, first=first
+        ),
         preview=preview,
     )
 

@@ -93,16 +93,17 @@ fleets = st.builds(fleet, st.lists(st.sampled_from(["a", "b", "c"]), max_size=14
 def test_whatever_is_back_first_never_more_are_out_than_may_be(
     nodes: list[Node], unavailable: int, parallel: int, data: st.DataObject
 ) -> None:
-    """Nodes are touched as early as they may be, and come back in any order."""
+    """Nodes are touched as early as they may be, and come back in any order. Those that are new were never in."""
     named = {node.name: node for node in nodes}
-    turns = rolling(nodes, unavailable=unavailable, parallel=parallel)
+    new = data.draw(st.sets(st.sampled_from(sorted(named))))
+    turns = rolling(nodes, unavailable=unavailable, parallel=parallel, there=set(named) - new)
     back: set[str] = set()
     while len(back) < len(nodes):
         out = [name for name, before in turns.items() if name not in back and back.issuperset(before)]
         roles = Counter(named[name].role for name in out)
         assert roles["manager"] <= 1
         assert roles["worker"] == 0 or not roles["manager"]
-        assert roles["worker"] <= unavailable
+        assert sum(named[name].role == "worker" and name not in new for name in out) <= unavailable
         assert all(count <= parallel for count in Counter(named[name].host for name in out).values())
         back.add(data.draw(st.sampled_from(out)))
 
@@ -125,6 +126,12 @@ def test_a_node_always_comes_after_those_it_waits_for() -> None:
     for name, waits_for in rolling(NODES, unavailable=2, parallel=2, preferred=["swarmpit-mgmt"]).items():
         assert seen.issuperset(waits_for)
         seen.add(name)
+
+
+def test_new_workers_wait_for_managers_and_their_host_alone() -> None:
+    nodes = fleet(["a", "b", "c", "a"], managers=1)
+    turns = rolling(nodes, unavailable=1, parallel=1, there={"m0", "w0"})
+    assert turns == {"m0": (), "w0": ("m0",), "w1": ("m0",), "w2": ("m0",), "w3": ("w0",)}
 
 
 def test_workers_without_a_manager_before_them_are_no_error() -> None:

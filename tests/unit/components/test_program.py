@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from proxmox_swarm.components.established import is_established
+from proxmox_swarm.components.established import LastUp, last_up
 from proxmox_swarm.proxmox import endpoint
 from tests.unit.components.graph import (
     PRIVATE,
@@ -129,12 +129,20 @@ def test_a_cluster_that_stands_rolls_and_takes_the_nodes_first_that_are_not_well
     assert edges(graph) == edges(build(prod(), established=True, first=["docker-app-3", "swarmpit-mgmt"]))
 
 
-def established(last: dict[str, Any]) -> tuple[bool, list[tuple[str, Any]]]:
-    """What the stack thinks of itself, and what it asked the engine for that."""
-    found: list[bool] = []
+def test_workers_that_the_last_up_did_not_have_wait_for_no_turn() -> None:
+    nodes = [{"name": node.name} for node in prod().nodes.values() if node.name != "docker-infra-2"]
+    graph = run_main(stack_config(), {"clusterId": "7q3x", "nodes": nodes})
+    there = {node["name"] for node in nodes}
+    assert edges(graph) == edges(build(prod(), established=True, there=there))
+    assert "Member docker-infra-1" not in graph.behind("VmLegacy docker-infra-2")
+
+
+def stood(last: dict[str, Any]) -> tuple[LastUp, list[tuple[str, Any]]]:
+    """What the stack thinks of its last self, and what it asked the engine for that."""
+    found: list[LastUp] = []
 
     async def main() -> None:
-        found.append(await is_established())
+        found.append(await last_up())
 
     graph = run(lambda: pulumi.run(main), last)
     assert graph.urns() == [], "asking must not make a resource: a refresh would show its drift"
@@ -144,16 +152,17 @@ def established(last: dict[str, Any]) -> tuple[bool, list[tuple[str, Any]]]:
 @pytest.mark.parametrize(
     ("last", "expected"),
     [
-        ({}, False),
-        ({"clusterId": ""}, False),
-        ({"clusterId": None}, False),
-        ({"dockerContext": "an up that failed"}, False),
-        ({"clusterId": "7q3x"}, True),
+        ({}, LastUp(False)),
+        ({"clusterId": ""}, LastUp(False)),
+        ({"clusterId": None}, LastUp(False)),
+        ({"dockerContext": "an up that failed"}, LastUp(False)),
+        ({"clusterId": "7q3x"}, LastUp(True)),
+        ({"clusterId": "7q3x", "nodes": [{"name": "a"}, {"name": "b"}]}, LastUp(True, frozenset("ab"))),
     ],
 )
-def test_a_cluster_stands_once_an_up_has_ended_with_one(last: dict[str, Any], expected: bool) -> None:
+def test_a_cluster_stands_once_an_up_has_ended_with_one(last: dict[str, Any], expected: LastUp) -> None:
     asked = [("pulumi:pulumi:readStackOutputs", {"name": "organization/swarm/prod"})]
-    assert established(last) == (expected, asked)
+    assert stood(last) == (expected, asked)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +170,7 @@ def test_a_cluster_stands_once_an_up_has_ended_with_one(last: dict[str, Any], ex
 )
 def test_it_can_be_said_instead(monkeypatch: pytest.MonkeyPatch, word: str, expected: bool) -> None:
     monkeypatch.setenv("PROXMOX_SWARM_ESTABLISHED", word)
-    assert established({} if expected else {"clusterId": "7q3x"}) == (expected, [])
+    assert stood({} if expected else {"clusterId": "7q3x"}) == (LastUp(expected), [])
 
 
 def test_the_provider_talks_to_the_endpoint_that_answers(fresh: Graph) -> None:

@@ -178,6 +178,18 @@ def test_lanes_never_touch_more_machines_of_a_host_than_it_may_make(count: int) 
     assert {host: at_once(graph, vms) for host, vms in workers.items()} == {"pve01": count, "pve02": 1, "pve03": 1}
 
 
+def test_workers_that_are_not_there_yet_are_made_side_by_side_after_the_managers() -> None:
+    settings = parallel(2, more=3)
+    graph = build(settings, established=True, there={*MANAGERS, *WORKERS})
+    added = ["VmLegacy extra-0", "VmLegacy extra-1", "VmLegacy extra-2"]
+    assert at_once(graph, added) == 2
+    assert at_once(graph, [vm for vm in vms_by_host(graph)["pve01"] if vm.split()[1] not in MANAGERS]) == 2
+    for vm in added:
+        assert {f"Member {name}" for name in MANAGERS} <= graph.behind(vm)
+    for node in WORKERS:
+        assert not {key for key in graph.behind(f"Member {node}") if "extra" in key}, "repairs wait for no newcomer"
+
+
 def in_lanes(unavailable: int) -> Settings:
     return prod(rolling=lambda _: {"maxUnavailable": unavailable})
 
