@@ -109,6 +109,21 @@ def status(
 
 
 @app.command()
+def rebalance(
+    service: Annotated[list[str] | None, typer.Option("--service", help="Only this one; may be given again.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that the update of one service may take.")] = 600,
+    stack: StackOption = "lab",
+) -> None:
+    """Spread tasks evenly again after a node came back. RESTARTS every task of each service that is uneven."""
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.rebalance import rebalance as run
+
+    enter_lab(stack)
+    run(stack, Path.cwd(), service or [], say, dry_run=dry_run, timeout=timeout)
+
+
+@app.command()
 def connect(
     node: Annotated[str, typer.Argument(help="The node's name.")],
     command: Annotated[list[str] | None, typer.Argument(help="What to run there; a shell without it.")] = None,

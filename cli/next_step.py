@@ -20,6 +20,10 @@ def next_step(status: Status, stack: str) -> str:
         return f"{commands.ours('undrain', drained[0])}    when the work on {drained[0]} is done"
     if status.ca_rotation:
         return f"{commands.ours('status')}    in a minute: the CA rotation has to end"
+    if status.uneven:
+        return (
+            f"{commands.ours('rebalance')}    RESTARTS the tasks of {', '.join(status.uneven)}, if that is worth it now"
+        )
     return "nothing needs doing"
 
 
@@ -35,7 +39,7 @@ class _Commands:
             "machine": lambda p: f"{self.up}    starts {p.subject} if it is off; else look at its console",
             "engine": lambda p: self.on(p.subject, "sudo systemctl restart docker"),
             "locked": lambda _: self._unlock(),
-            "member": lambda p: f"{self.up}    puts {p.subject} right in the swarm",
+            "member": self._member,
             "drifted": lambda p: f"{self.up}    puts {p.subject} back to what is declared",
             "certificate": lambda p: self.on(p.subject, "sudo journalctl -u docker -g certificate"),
             "disk": self._disk,
@@ -65,9 +69,24 @@ class _Commands:
             return f"{self.ours('connect', managers[0].name)}    no node answers at all: is it the way from here?"
         silent = [n for n in managers if not n.answers]
         if silent:
-            return f"start {', '.join(map(_machine, silent))}; if a majority is gone for good: {self.ours('recover')}"
+            return f"{self._start(silent)}    if a majority is gone for good: {self.ours('recover')}"
         stopped = next((n for n in managers if n.verdict == "unreachable"), managers[0])
         return self.on(stopped.name, "sudo systemctl restart docker")
+
+    def _start(self, nodes: list[NodeStatus]) -> str:
+        """Start machines that are off, and no more: the whole of `up` asks for a quorum first."""
+        ours = [node.name for node in nodes if node.declared is not None and node.declared.vm_id is not None]
+        if len(ours) < len(nodes):
+            return f"start {', '.join(node.name for node in nodes)}"
+        targets = [f"--target '**:VmLegacy::{name}'" for name in ours]
+        inside = ["lab", "exec", "--"] if self.stack == LAB else []
+        return " ".join([*inside, "pulumi", "up", "--refresh", "-s", self.stack, *targets])
+
+    def _member(self, problem: Problem) -> str:
+        node = next(n for n in self.status.nodes if n.name == problem.subject and n.verdict != "ok")
+        if node.verdict == "not_ready" and node.entry is not None and node.entry.state == "unknown":
+            return f"{self.ours('status')}    in half a minute: a new leader waits for the nodes' heartbeats"
+        return f"{self.up}    puts {problem.subject} right in the swarm"
 
     def _disk(self, problem: Problem) -> str:
         node = next(n for n in self.status.nodes if n.name == problem.subject)
@@ -81,8 +100,3 @@ class _Commands:
         raft = node.entry is not None and node.entry.reachability
         command = f"docker node demote {identity}" if raft else f"docker node rm --force {identity}"
         return f"{self.on(self._manager(), command)}    or declare it in Pulumi.{self.stack}.yaml"
-
-
-def _machine(node: NodeStatus) -> str:
-    at = node.declared
-    return node.name if at is None or at.vm_id is None else f"{node.name} (machine {at.vm_id} on {at.host})"

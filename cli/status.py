@@ -61,6 +61,7 @@ def as_data(status: Status, stack: str) -> dict[str, Any]:
         "caRotation": status.ca_rotation,
         "nodes": [_node(node) for node in status.nodes],
         "services": None if status.services is None else [_service(service) for service in status.services],
+        "uneven": list(status.uneven),
         "problems": [{"kind": p.kind, "subject": p.subject, "text": p.text} for p in status.problems],
         "notes": list(status.notes),
         "seconds": round(status.took, 1),

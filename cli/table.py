@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxmox_swarm.cli.errors import CommandError
+from proxmox_swarm.cli.inside import STACK
 from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.cli.stack_nodes import of_outputs
 from proxmox_swarm.settings.model import Settings
@@ -30,7 +31,10 @@ def print_cluster(stack: Stack, settings: Settings) -> None:
     out = console()
     out.print(nodes_table(found.nodes))
     out.print(verdict_line(found))
-    out.print("next: proxmox-swarm status | lab exec -- docker node ls | make preview | make down")
+    look_again = "proxmox-swarm status"
+    if stack.name != STACK:
+        look_again = f"lab exec -- {look_again} --stack {stack.name}"
+    out.print(f"next: {look_again} | lab exec -- docker node ls | make preview | make down")
     out.print(f"from any machine that reaches the nodes: {outputs['dockerContext']}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.facts import HostFacts
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import hand_drain, nodes, services
+from proxmox_swarm.swarm import hand_drain, nodes, rebalance, services
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.certificate import read_certificate
 from proxmox_swarm.swarm.engine import Json
@@ -36,6 +36,7 @@ class _Lists:
     raw: Sequence[Json]
     inventory: Inventory
     services: tuple[services.ServiceStatus, ...]
+    uneven: tuple[str, ...]
     ca_rotation: bool
 
 
@@ -93,6 +94,7 @@ def look(
         view.inventory.quorum if view else None,
         view.services if view else None,
         view.ca_rotation if view else None,
+        uneven=view.uneven if view else (),
         why=_line(lists) if isinstance(lists, Failure) else "",
         took=access.clock.now() - begun,
     )
@@ -107,8 +109,10 @@ def _lists(access: Access, managers: Sequence[Target], cluster_id: str) -> _List
         rotating = bool(engine.swarm_inspect().get("RootRotationInProgress"))
         # Services first: a task of one that is made in between is then left out, not taken for one without a service.
         listed = engine.services()
-        judged = services.judge(listed, engine.tasks({}) if listed else [], everyone)
-        return _Lists(everyone, inventory_of(cluster_id, everyone), judged, rotating)
+        tasks = engine.tasks({}) if listed else []
+        judged = services.judge(listed, tasks, everyone)
+        uneven = tuple(plan.name for plan in rebalance.uneven(listed, tasks, everyone))
+        return _Lists(everyone, inventory_of(cluster_id, everyone), judged, uneven, rotating)
 
     return persist(once, limit)
 

@@ -117,7 +117,8 @@ class Problem:
 class Status:
     """All that was seen. ``quorum``, ``services`` and ``ca_rotation`` are None where no manager could tell.
 
-    ``why`` is what kept us from a manager. ``took`` seconds it took.
+    ``uneven`` are the services whose tasks could be spread better. ``why`` is what kept us from a manager. ``took`` seconds
+    it took.
     """
 
     cluster_id: str
@@ -125,6 +126,7 @@ class Status:
     quorum: Quorum | None
     services: tuple[ServiceStatus, ...] | None
     ca_rotation: bool | None
+    uneven: tuple[str, ...] = ()
     why: str = ""
     took: float = 0.0
 
@@ -173,6 +175,8 @@ class Status:
         found = [f"{n.name} is drained by hand: {n.hand_drain}" for n in self.nodes if n.hand_drain is not None]
         if self.ca_rotation:
             found.append("a CA rotation is in progress: it ends when every node has its new certificate")
+        if self.uneven:
+            found.append(f"not spread evenly over the nodes that could run them: {', '.join(self.uneven)}")
         dated = [n for n in self.nodes if n.certificate is not None]
         if dated:
             first = min(dated, key=lambda n: n.certificate.left if n.certificate else 0)

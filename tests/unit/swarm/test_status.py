@@ -164,6 +164,13 @@ def test_what_an_earlier_machine_left_behind_is_told_apart_from_strangers(world:
     assert status.nodes[-1].state == "down, left behind"
 
 
+def test_a_service_that_is_not_spread_evenly_is_no_fault_and_told(world: World, swarm: Swarm) -> None:
+    world.add_service(swarm, "web", {"d": 4})
+    status = seen(world, swarm)
+    assert (status.verdict, status.uneven) == ("whole", ("web",))
+    assert any("not spread evenly" in note and "web" in note for note in status.notes)
+
+
 def test_a_drain_by_hand_and_a_rotation_of_the_ca_are_no_faults(world: World, swarm: Swarm) -> None:
     hand_drain.drain(world.targets("a"), swarm.id, world.target("d"), "new fan", timeout=30, access=world)
     swarm.next_pem = "the next CA"
