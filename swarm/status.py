@@ -207,6 +207,8 @@ def is_short(disk: Disk) -> bool:
 
 
 def _margin(quorum: Quorum) -> str:
+    if quorum.margin < 0:
+        return f"{majority(quorum.managers)} needed"
     return f"can lose {quorum.margin}" if quorum.margin > 0 else "NONE TO SPARE"
 
 

@@ -52,6 +52,15 @@ def problems(found: dict[str, Any]) -> set[tuple[str, str]]:
     return {(problem["kind"], problem["subject"]) for problem in found["problems"]}
 
 
+def spread(swarm: Project, service: str) -> dict[str, str]:
+    """Node by id of each task that is meant to run: the records of others on a node that is down say "running" for a day."""
+    listed = swarm.ssh(
+        LEADING,
+        f"docker service ps --no-trunc --filter desired-state=running --format '{{{{.ID}}}} {{{{.Node}}}}' {service}",
+    )
+    return dict(line.split() for line in listed.splitlines())
+
+
 def follow(swarm: Project, step: str) -> None:
     """Do what `next` says, as a person would paste it."""
     swarm.run("bash", "-c", step.split("    ")[0])
@@ -117,33 +126,34 @@ def test_the_keys_of_the_json_are_on_the_page(services: Project) -> None:
 
 def test_a_stopped_worker_and_evening_out_when_it_is_back(services: Project) -> None:
     services.faults.crash(VM_ID["docker-infra-2"])
-    found = until(services, lambda found: problems(found) == {("machine", "docker-infra-2")})
+    off = {("machine", "docker-infra-2")}
+    found = until(services, lambda found: problems(found) == off and "has it as down" in found["problems"][0]["text"])
     assert found["verdict"] == "degraded"
     assert found["quorum"]["margin"] == 1
     assert found["next"].startswith("make up ")
-    assert set(services.tasks("web", LEADING).values()) == {"docker-infra-1", "docker-infra-3"}
+    assert set(spread(services, "web").values()) == {"docker-infra-1", "docker-infra-3"}
     services.power_on(VM_ID["docker-infra-2"])
     found = until(services, is_whole)
     assert found["uneven"] == ["web"]
     assert found["next"].startswith("proxmox-swarm rebalance ")
-    before = {name: services.tasks(name, LEADING) for name in ("web", "even", "agent")}
+    before = {name: spread(services, name) for name in ("web", "even", "agent")}
 
     said = services.run("proxmox-swarm", "rebalance", "--dry-run").stdout
     assert "web: uneven (docker-infra-1 3, docker-infra-2 0, docker-infra-3 3); would restart all 6 tasks" in said
-    assert {name: services.tasks(name, LEADING) for name in before} == before
+    assert {name: spread(services, name) for name in before} == before
 
     said = services.run("proxmox-swarm", "rebalance").stdout
     assert "restarting all 6 tasks, 1 at a time, stop-first" in said
     assert "of 6 tasks moved" in said and "docker-infra-2 0 → 2" in said, said
     assert "even: not touched, even" in said and "agent: not touched, global" in said, said
-    web = services.tasks("web", LEADING)
+    web = spread(services, "web")
     assert sorted(web.values()) == sorted([*STORAGE, *STORAGE])
     assert not set(web) & set(before["web"]), "a forced update restarts every task"
-    assert {name: services.tasks(name, LEADING) for name in ("even", "agent")} == {
+    assert {name: spread(services, name) for name in ("even", "agent")} == {
         name: before[name] for name in ("even", "agent")
     }
     assert services.run("proxmox-swarm", "rebalance").stdout.splitlines()[-1] == "nothing to even out"
-    assert services.tasks("web", LEADING) == web
+    assert spread(services, "web") == web
 
 
 def test_a_service_that_cannot_start_is_told_with_its_reason(services: Project) -> None:
@@ -237,11 +247,11 @@ def test_managers_down_one_then_two_and_back_by_the_step_that_is_named(services:
     code, lines = look(services)
     took = time.monotonic() - begun
     assert code == 2, lines
-    assert lines[0].startswith("NO QUORUM  swarm ")
-    assert "1 of 3 declared managers answer, 2 needed" in lines[0]
+    # A leader still leads for a moment; then nobody does.
+    assert re.match(r"NO QUORUM  swarm \w{4}: (managers 1 of 3|1 of 3 declared managers answer), 2 needed; ", lines[0])
     assert took < 90, f"{took:.0f} s, of which the look itself at most 45"
-    found = data(services)
-    assert found["services"] is None and found["quorum"] is None
+    found = until(services, lambda found: found["quorum"] is None)
+    assert found["services"] is None
     assert {n["name"]: n["verdict"] for n in found["nodes"]} == {
         name: "unreachable" if name in (second, third) else "leaderless" for name in SEVEN
     }
