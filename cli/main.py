@@ -109,6 +109,19 @@ def status(
 
 
 @app.command()
+def start(
+    nodes: Annotated[list[str], typer.Argument(help="The nodes' names.")],
+    stack: StackOption = "lab",
+) -> None:
+    """Start nodes' machines that are off, also where a lost quorum keeps `up` from it."""
+    from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.start import start as run
+
+    enter_lab(stack)
+    run(stack, Path.cwd(), nodes, say)
+
+
+@app.command()
 def rebalance(
     service: Annotated[list[str] | None, typer.Option("--service", help="Only this one; may be given again.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from proxmox_swarm.swarm.status import NodeStatus, Problem, Status
 
@@ -36,7 +36,7 @@ class _Commands:
         self.up = "make up" if stack == LAB else f"pulumi up --refresh -s {stack}"
         self.of: dict[str, Callable[[Problem], str]] = {
             "quorum": self._quorum,
-            "machine": lambda p: f"{self.up}    starts {p.subject} if it is off; else look at its console",
+            "machine": lambda p: self._machine([n for n in self.status.silent if n.name == p.subject]),
             "engine": lambda p: self.on(p.subject, "sudo systemctl restart docker"),
             "locked": lambda _: self._unlock(),
             "member": self._member,
@@ -65,22 +65,24 @@ class _Commands:
         managers = [n for n in self.status.nodes if n.declared is not None and n.role == "manager"]
         if any(n.verdict == "locked" for n in managers):
             return self._unlock()
-        if not any(n.answers for n in self.status.nodes):
+        silent = [n for n in managers if n in self.status.silent]
+        if not any(n.answers for n in self.status.nodes) and not any(n.power for n in silent):
             return f"{self.ours('connect', managers[0].name)}    no node answers at all: is it the way from here?"
-        silent = [n for n in managers if not n.answers]
         if silent:
-            return f"{self._start(silent)}    if a majority is gone for good: {self.ours('recover')}"
+            return f"{self._machine(silent)}; if a majority is gone for good: {self.ours('recover')}"
         stopped = next((n for n in managers if n.verdict == "unreachable"), managers[0])
         return self.on(stopped.name, "sudo systemctl restart docker")
 
-    def _start(self, nodes: list[NodeStatus]) -> str:
-        """Start machines that are off, and no more: the whole of `up` asks for a quorum first."""
-        ours = [node.name for node in nodes if node.declared is not None and node.declared.vm_id is not None]
-        if len(ours) < len(nodes):
-            return f"start {', '.join(node.name for node in nodes)}"
-        targets = [f"--target '**:VmLegacy::{name}'" for name in ours]
-        inside = ["lab", "exec", "--"] if self.stack == LAB else []
-        return " ".join([*inside, "pulumi", "up", "--refresh", "-s", self.stack, *targets])
+    def _machine(self, nodes: Sequence[NodeStatus]) -> str:
+        """For machines that do not answer. Starting them needs no quorum, which `up` does."""
+        stopped = [node.name for node in nodes if node.power == "stopped"]
+        if stopped:
+            return f"{self.ours('start', *stopped)}    Proxmox VE says that {_are(stopped)} off"
+        running = [node for node in nodes if node.power == "running"]
+        if running:
+            told = ", ".join(f"{n.declared.vm_id} on {n.declared.host}" for n in running if n.declared is not None)
+            return f"{self.ours('status')}    again in a minute if they are booting; else the console of machine {told}"
+        return f"{self.up}    starts {', '.join(node.name for node in nodes)} if off, makes what is gone"
 
     def _member(self, problem: Problem) -> str:
         node = next(n for n in self.status.nodes if n.name == problem.subject and n.verdict != "ok")
@@ -100,3 +102,7 @@ class _Commands:
         raft = node.entry is not None and node.entry.reachability
         command = f"docker node demote {identity}" if raft else f"docker node rm --force {identity}"
         return f"{self.on(self._manager(), command)}    or declare it in Pulumi.{self.stack}.yaml"
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"

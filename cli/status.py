@@ -9,7 +9,9 @@ from typing import Any
 from proxmox_swarm.cli.next_step import next_step
 from proxmox_swarm.cli.stack_nodes import stack_nodes
 from proxmox_swarm.cli.table import console, nodes_table, verdict_line
+from proxmox_swarm.settings import Settings
 from proxmox_swarm.swarm.look import look
+from proxmox_swarm.swarm.parallel import answers_within
 from proxmox_swarm.swarm.quorum import majority
 from proxmox_swarm.swarm.services import ServiceStatus
 from proxmox_swarm.swarm.status import NodeStatus, Status
@@ -17,12 +19,14 @@ from proxmox_swarm.swarm.status import NodeStatus, Status
 EXIT = {"whole": 0, "degraded": 1, "no-quorum": 2}
 #: The exit status when nothing could be looked at, as with settings that cannot be used.
 BLIND = 3
+#: Seconds that Proxmox VE gets to say what machines that do not answer are at.
+POWER = 10.0
 
 
 def print_status(stack: str, project: Path, *, as_json: bool) -> int:
     """Look, print, and return the exit status. Raises CommandError when there is nothing to look at."""
     nodes = stack_nodes(stack, project)
-    found = look(nodes.declared, nodes.cluster_id)
+    found = _with_power(look(nodes.declared, nodes.cluster_id), nodes.settings)
     if as_json:
         print(json.dumps(as_data(found, stack), indent=2))
         return EXIT[found.verdict]
@@ -37,6 +41,23 @@ def print_status(stack: str, project: Path, *, as_json: bool) -> int:
         out.print(f"{'note':<12}{note}")
     out.print(f"next: {next_step(found, stack)}")
     return EXIT[found.verdict]
+
+
+def _with_power(status: Status, settings: Settings) -> Status:
+    """Whether machines that do not answer are off, where Proxmox VE tells: it is asked only then, and not for long."""
+    machines = {
+        n.name: n.declared.vm_id for n in status.silent if n.declared is not None and n.declared.vm_id is not None
+    }
+    if not machines:
+        return status
+    from proxmox_swarm.proxmox.power import power_of
+
+    proxmox = settings.proxmox
+    (power,) = answers_within(
+        lambda endpoints: power_of(machines, endpoints, insecure=proxmox.insecure), [proxmox.endpoints], POWER
+    )
+    known = {name: word for name, word in (power or {}).items() if word in ("running", "stopped", "absent")}
+    return status.with_power(known)
 
 
 def as_data(status: Status, stack: str) -> dict[str, Any]:
@@ -86,6 +107,7 @@ def _node(node: NodeStatus) -> dict[str, Any]:
         "reachability": (entry.reachability or None) if entry else None,
         "engine": node.engine or None,
         "engineVersion": entry.engine_version if entry else None,
+        "machine": node.power or None,
         "drainedByHand": node.hand_drain,
         "labels": node.labels,
         "certificate": None

@@ -5,8 +5,8 @@ Judged from what :mod:`proxmox_swarm.swarm.look` has seen. Pure functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from proxmox_swarm.host.facts import Disk
@@ -66,7 +66,7 @@ class NodeStatus:
     ``verdict`` is that of a member (docs/outputs.md), besides ``undeclared``, ``ghost`` (an earlier machine's, at a declared
     address), ``absent`` (never brought up) and ``leaderless`` (its engine is in the swarm, no manager could say more).
     ``engine`` is the engine's own word for its place in a swarm, "" where it did not answer; ``answers`` says whether the
-    host did.
+    host did. ``power`` is Proxmox VE's word for the machine (running, stopped, absent), "" where it was not asked.
     """
 
     name: str
@@ -81,6 +81,7 @@ class NodeStatus:
     hand_drain: str | None = None
     certificate: NodeCertificate | None = None
     disks: tuple[Disk, ...] = ()
+    power: str = ""
 
     @property
     def state(self) -> str:
@@ -129,6 +130,17 @@ class Status:
     uneven: tuple[str, ...] = ()
     why: str = ""
     took: float = 0.0
+
+    @property
+    def silent(self) -> tuple[NodeStatus, ...]:
+        """The declared nodes whose machine did not answer."""
+        return tuple(node for node in self.nodes if node.declared is not None and _kind(node) == "machine")
+
+    def with_power(self, power: Mapping[str, str]) -> Status:
+        """The same with what Proxmox VE says of machines, by node."""
+        return replace(
+            self, nodes=tuple(replace(n, power=power.get(n.name, "") if n.declared else "") for n in self.nodes)
+        )
 
     @property
     def verdict(self) -> Verdict:
@@ -219,7 +231,8 @@ def _of_node(node: NodeStatus) -> Iterator[Problem]:
         yield Problem("member" if node.verdict == "ghost" else "undeclared", node.name, text)
         return
     if node.verdict not in ("ok", "leaderless"):
-        yield Problem(_kind(node), node.name, f"{node.verdict}: {node.detail}")
+        machine = f"; its machine is {node.power}" if node.power else ""
+        yield Problem(_kind(node), node.name, f"{node.verdict}: {node.detail}{machine}")
     if node.certificate is not None and node.certificate.overdue:
         left = f"expires in {in_words(node.certificate.left)}" if not node.certificate.expired else "HAS EXPIRED"
         yield Problem("certificate", node.name, f"its certificate {left} and was not renewed in time")
