@@ -43,8 +43,8 @@ format: $(READY) ## Rewrite the code in the one style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## Times as ratios within one run
-	@$(SUDO) $(BIN)/python -m tests.bench
+bench: $(READY) ## Times as ratios within one run (WHAT="calls previews": these alone)
+	@$(SUDO) $(BIN)/python -m tests.bench $(WHAT)
 
 chaos: $(READY) ## Changes while something breaks, in a lab of its own: ROUNDS=30 SEED=any; ROUND=7 plays one of a seed
 	@$(SUDO) $(BIN)/proxmox-swarm prepare

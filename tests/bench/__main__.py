@@ -1,81 +1,33 @@
 """`make bench`: what our own work costs, as ratios within one run, because machines are shared and noisy.
 
-a/b   `make up` from an empty lab (tools and image there), against the shortest shell script on the same machines
-c/d   a preview without changes, against the preview of an empty Pulumi program
+`make bench WHAT=calls` does one of them alone, `make bench WHAT="calls previews"` some.
 """
 
 from __future__ import annotations
 
-import shutil
-import statistics
-import tempfile
-import time
-from pathlib import Path
+import argparse
 
-from proxmox_swarm.lab import Lab
-from tests.bench import floor
-from tests.lab.support import Site
+from tests.bench import bring_up, calls, joins, previews, rolling
 
-ROUNDS = 3
-PREVIEWS = 3
-EMPTY = {
-    "Pulumi.yaml": "name: empty\nruntime: {name: python}\n",
-    "__main__.py": "",
+BENCHES = {
+    "up": bring_up.main,
+    "calls": calls.main,
+    "previews": previews.main,
+    "joins": joins.main,
+    "rolling": rolling.main,
 }
 
 
 def main() -> None:
-    """Run all rounds, then print medians, ratios and where the time goes."""
-    times: dict[str, list[float]] = {"a": [], "b": [], "c": [], "d": []}
-    phases: list[str] = []
-    program: list[float] = []
-    for number in range(1, ROUNDS + 1):
-        work = Path(tempfile.mkdtemp(prefix="proxmox-swarm-bench-", dir="/var/tmp"))
-        site = Site(work / "lab")
-        try:
-            started = time.monotonic()
-            shown = site.make("up").stdout
-            times["a"].append(time.monotonic() - started)
-            phases = [line for line in shown.splitlines() if line.endswith(" s")]
-            _empty_project(site, work / "empty")
-            for _ in range(PREVIEWS):
-                times["c"].append(_timed(site, "pulumi", "preview", "--stack", "lab", "--expect-no-changes"))
-                times["d"].append(_timed(site, "pulumi", "preview", "--stack", "empty", "--cwd", str(work / "empty")))
-                program.append(_timed(site, "python", "-c", "import proxmox_swarm.components.outputs"))
-            site.make("down")
-            (work / "floor").mkdir()
-            measured = floor.measure(work / "floor", "lab", work / "lab")
-            times["b"].append(measured["total"])
-        finally:
-            Lab(site.folder).down()
-            shutil.rmtree(work)
-        print(f"round {number}: " + "  ".join(f"{key} {values[-1]:.1f} s" for key, values in times.items()), flush=True)
-    middle = {key: statistics.median(values) for key, values in times.items()}
-    print(f"a  make up, warm            {_told(times['a'])}")
-    print(f"b  floor, shell script      {_told(times['b'])}")
-    print(f"c  preview without changes  {_told(times['c'])}")
-    print(f"d  empty program's preview  {_told(times['d'])}")
-    print(f"a/b {middle['a'] / middle['b']:.2f} (aim 1.5)   c/d {middle['c'] / middle['d']:.2f} (aim 1.5)")
-    print("where the time of the last `make up` went:")
-    print("\n".join(f"   {line}" for line in phases))
-    print(f"of a preview, importing the program: {statistics.median(program):.2f} s")
-
-
-def _empty_project(site: Site, folder: Path) -> None:
-    folder.mkdir()
-    for name, text in EMPTY.items():
-        (folder / name).write_text(text)
-    site.pulumi("stack", "init", "empty", "--cwd", str(folder), "--no-select")
-
-
-def _timed(site: Site, *argv: str) -> float:
-    started = time.monotonic()
-    site.exec(*argv, *(["--non-interactive"] if argv[0] == "pulumi" else []))
-    return time.monotonic() - started
-
-
-def _told(values: list[float]) -> str:
-    return f"median {statistics.median(values):5.1f} s   ({min(values):.1f} to {max(values):.1f}, {len(values)} runs)"
+    """Those that are named, else all."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("what", nargs="*", choices=BENCHES, help="which (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--workers", type=int, default=25, help="how many workers `joins` lets join")
+    given = parser.parse_args()
+    for name in given.what or BENCHES:
+        print(f"-- {name}: {(BENCHES[name].__doc__ or '').splitlines()[0]}", flush=True)
+        BENCHES[name](given)
 
 
 if __name__ == "__main__":
