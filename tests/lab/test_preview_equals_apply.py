@@ -1,0 +1,209 @@
+"""What `pulumi preview` says is what `pulumi up` does, step for step; and nothing is left to do afterwards.
+
+One swarm, changed one way after the other; each change starts from where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.project import ADDRESS, Project
+from tests.lab.support import SEVEN
+
+NOTHING_DONE = ("same", "read", "refresh")
+REBUILT = {"replace", "create-replacement", "delete-replaced"}
+WORKER = "docker-infra-4"
+
+Steps = dict[str, str | set[str]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the stack file, or of the swarm behind the program's back; and the steps that follow from it."""
+
+    declared: dict[str, Any] = field(default_factory=dict)
+    #: operations by ``<type's last part> <name>``
+    steps: Steps = field(default_factory=dict)
+    by_hand: Callable[[Project], None] | None = None
+
+
+def every(kind: str, names: list[str], operation: str = "update") -> Steps:
+    """The same operation on several nodes' resources."""
+    return {f"{kind} {name}": operation for name in names}
+
+
+def machine(name: str, operation: str, *, data: bool) -> Steps:
+    """All that belongs to one node."""
+    kinds = ("FirstBoot", "VirtualMachine", "Claim", "FileLegacy", "VmLegacy", "HostState", "Member")
+    return {
+        **{f"{kind} {name}": operation for kind in kinds},
+        **({f"VmLegacy {name}-data": operation} if data else {}),
+    }
+
+
+def edited_by_hand(swarm: Project) -> None:
+    """Labels and availability of two nodes are not what was declared."""
+    swarm.ssh(
+        ADDRESS["docker-app-2"],
+        "docker node update --label-add storage=tape docker-infra-2; docker node update --availability pause docker-infra-3",
+    )
+    swarm.refresh()
+
+
+def left_by_hand(swarm: Project) -> None:
+    """A worker is out of the swarm; its object is still there."""
+    swarm.ssh(ADDRESS["swarmpit-mgmt"], "docker swarm leave")
+    swarm.refresh()
+
+
+CHANGES = {
+    "a label": Change(
+        {"nodes": {"docker-infra-1": {"labels": {"rack": "1"}}}},
+        {"Member docker-infra-1": "update"},
+    ),
+    "a label of a pool, and an availability": Change(
+        {"pools": {"infra": {"labels": {"tier": "data"}}}, "nodes": {"docker-app-3": {"availability": "drain"}}},
+        {**every("Member", SEVEN[3:6]), "Member docker-app-3": "update"},
+    ),
+    "settings of the swarm": Change(
+        {"cluster": {"taskHistory": 3, "certificateExpiry": "30d", "labels": {"environment": "lab"}}},
+        {"ClusterSettings managers": "update"},
+    ),
+    "name servers": Change(
+        {"os": {"dns": {"servers": ["192.168.4.5", "192.168.2.4"]}}},
+        every("HostState", SEVEN),
+    ),
+    "a key of daemon.json": Change(
+        {"docker": {"daemon": {"max-concurrent-downloads": 2}}},
+        every("HostState", SEVEN),
+    ),
+    "how long is waited, and how many machines at once": Change(
+        {"deadlines": {"role": "150s"}, "proxmox": {"parallel": 1}},
+    ),
+    "edits by hand": Change(
+        steps={"Member docker-infra-2": "update", "Member docker-infra-3": "update"}, by_hand=edited_by_hand
+    ),
+    "a node that left": Change(
+        steps={"Member swarmpit-mgmt": "update"},
+        by_hand=left_by_hand,
+    ),
+    "two promotions": Change(
+        {"nodes": {"docker-infra-1": {"role": "manager"}, "docker-infra-2": {"role": "manager"}}},
+        every("Member", SEVEN),
+    ),
+    "two demotions": Change(
+        {"nodes": {"docker-infra-2": {"role": "worker"}, "docker-app-1": {"role": "worker"}}},
+        every("Member", SEVEN),
+    ),
+    "a swap of roles": Change(
+        {"nodes": {"docker-infra-1": {"role": "worker"}, "swarmpit-mgmt": {"role": "manager"}}},
+        every("Member", SEVEN),
+    ),
+    "a node that moves into a new pool": Change(
+        {"pools": {"edge": {"labels": {"edge": "true"}}}, "nodes": {"docker-infra-3": {"pool": "edge"}}},
+        {"WorkerPool edge": "create", "Member docker-infra-3": "update"},
+    ),
+    "a worker more": Change(
+        {"nodes": {WORKER: {"pool": "infra", "host": "pve02", "id": 4203, "ip": 43, "data": 10}}},
+        machine(WORKER, "create", data=True),
+    ),
+    "a larger data disk": Change(
+        {"nodes": {WORKER: {"data": 12}}},
+        {f"VmLegacy {WORKER}-data": "update"},
+    ),
+    "processors": Change(
+        {"nodes": {WORKER: {"cpu": 2}}},
+        {f"VmLegacy {WORKER}": "update", f"Member {WORKER}": "update"},
+    ),
+    "a generation": Change(
+        {"nodes": {WORKER: {"generation": 2}}},
+        {
+            f"FirstBoot {WORKER}": "update",
+            **{f"{kind} {WORKER}": REBUILT for kind in ("FileLegacy", "VmLegacy", "HostState", "Member")},
+        },
+    ),
+    "another address": Change(
+        {"nodes": {WORKER: {"ip": 44}}},
+        {
+            f"Claim {WORKER}": "update",
+            **{f"{kind} {WORKER}": REBUILT for kind in ("VmLegacy", "HostState", "Member")},
+        },
+    ),
+    "a worker less": Change(
+        {"nodes": {WORKER: None}},
+        machine(WORKER, "delete", data=True),
+    ),
+    "a manager goes, another node takes its place": Change(
+        {"nodes": {"swarmpit-mgmt": None, "docker-app-1": {"role": "manager"}}},
+        {**machine("swarmpit-mgmt", "delete", data=False), **every("Member", SEVEN[:6])},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, Any]:
+    """The stack file's changes so far."""
+    return {}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_up_takes_the_steps_that_preview_shows(
+    swarm: Project, declared: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    change = CHANGES[name]
+    add(declared, change.declared)
+    swarm.declare(**declared)
+    if change.by_hand:
+        change.by_hand(swarm)
+
+    planned = previewed(swarm)
+    taken = applied(swarm, tmp_path / "events")
+
+    assert planned == taken
+    assert told(planned) == {key: {op} if isinstance(op, str) else op for key, op in change.steps.items()}
+    swarm.up("--expect-no-changes")
+    assert swarm.verdicts() == {}
+
+
+def add(to: dict[str, Any], change: dict[str, Any]) -> None:
+    """Put a change over what was changed before; None stays, for it takes a key out of the lab's stack file."""
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(to.get(key), dict):
+            add(to[key], value)
+        else:
+            to[key] = copy.deepcopy(value)
+
+
+def previewed(swarm: Project) -> Counter[tuple[str, str]]:
+    """Operation and URN of each step that changes something, as preview says."""
+    shown = json.loads(swarm.pulumi("preview", "--json", "--stack", "lab").stdout)
+    return Counter((s["op"], s["urn"]) for s in shown["steps"] if s["op"] not in NOTHING_DONE)
+
+
+def applied(swarm: Project, log: Path) -> Counter[tuple[str, str]]:
+    """Operation and URN of each step that changed something, as the engine's own events tell."""
+    swarm.exec(
+        "env", "PULUMI_DEBUG_COMMANDS=1", "pulumi", "up", "--yes", "--skip-preview", "--stack", "lab",
+        "--non-interactive", "--event-log", str(log), timeout=900,
+    )  # fmt: skip
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    begun = [event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event]
+    return Counter((step["op"], step["urn"]) for step in begun if step["op"] not in NOTHING_DONE)
+
+
+def told(steps: Counter[tuple[str, str]]) -> dict[str, set[str]]:
+    """The operations on each resource, by ``<type's last part> <name>``; the stack's own outputs are left out."""
+    found: dict[str, set[str]] = {}
+    for op, urn in steps:
+        kind, name = urn.split("$")[-1].split("::")[-2].split(":")[-1], urn.split("::")[-1]
+        if kind != "Stack":
+            found.setdefault(f"{kind} {name}", set()).add(op)
+    return found
