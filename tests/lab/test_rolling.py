@@ -73,6 +73,9 @@ def test_a_manager_that_is_down_is_rebuilt_before_the_healthy_ones(
     swarm.faults.crash(VM_ID["docker-app-3"])
     swarm.declare(nodes={**generation(2, SEVEN), **generation(3, MANAGERS)}, pools={"default": {"cpu": 2}})
 
+    # In the order of the stack file it would be a healthy one's turn: the engines are asked, and it stays.
+    assert "docker-app-3" in swarm.refused()
+    assert out_and_back(swarm, begun, "qmdestroy") == []
     swarm.make("up")
 
     rebuilt = out_and_back(swarm, begun, "qmdestroy")
