@@ -170,7 +170,8 @@ class VirtualMachine(pulumi.ComponentResource):
                 provider=args.provider,
                 depends_on=list(before),
                 protect=settings.proxmox.protect,
-                ignore_changes=["disks[0].speed"],
+                # It holds the claim's word, which stays; while the claim changes, a preview would show an update of it.
+                ignore_changes=["disks[0].speed", "description"],
             ),
         )
 

@@ -64,13 +64,22 @@ def kept_host_key(conn: Connection) -> HostKey:
 
 
 def user_data(
-    *, hostname: str, user: str, keys: Sequence[str], host_key: HostKey, files: Mapping[str, str] | None = None
+    *,
+    hostname: str,
+    generation: int,
+    user: str,
+    keys: Sequence[str],
+    host_key: HostKey,
+    files: Mapping[str, str] | None = None,
 ) -> str:
     """Render the cloud-init user-data of one machine.
 
     ``user`` logs in with ``keys`` only and has sudo without a password. The machine presents ``host_key`` and no other, so
     that it is known before the first connection. ``files`` (path to text) are in place before the network is called
-    online, and so before the engine starts. cloud-init's documentation: modules Users and Groups, SSH, Write Files, Runcmd.
+    online, and so before the engine starts. ``generation`` is a comment: a preview cannot know whether a new rendering says
+    anything else, so it shows a new file, and a new file it is.
+
+    cloud-init's documentation: modules Users and Groups, SSH, Write Files, Runcmd.
     """
     document = {
         "hostname": hostname,
@@ -92,4 +101,4 @@ def user_data(
         "write_files": [{"path": path, "content": text} for path, text in sorted((files or {}).items())],
         "runcmd": [["sh", "-c", INSTALL_AGENT]],
     }
-    return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=10_000)
+    return f"#cloud-config\n# generation {generation}\n" + yaml.safe_dump(document, sort_keys=False, width=10_000)

@@ -59,6 +59,7 @@ def _kept(props: Props) -> first_boot.HostKey:
 def _render(props: Props, key: first_boot.HostKey) -> dict[str, Any]:
     text = first_boot.user_data(
         hostname=props["node"],
+        generation=int(props["generation"]),
         user=props["user"],
         keys=props["keys"],
         host_key=key,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,7 @@ def test_up_takes_the_steps_that_preview_shows(
     planned = previewed(swarm)
     taken = applied(swarm, tmp_path / "events")
 
-    assert planned == taken
+    assert sorted((planned - taken).elements()) == sorted((taken - planned).elements()) == []
     assert told(planned) == {key: {op} if isinstance(op, str) else op for key, op in change.steps.items()}
     swarm.up("--expect-no-changes")
     assert swarm.verdicts() == {}
@@ -184,8 +184,8 @@ def add(to: dict[str, Any], change: dict[str, Any]) -> None:
 
 def previewed(swarm: Project) -> Counter[tuple[str, str]]:
     """Operation and URN of each step that changes something, as preview says."""
-    shown = json.loads(swarm.pulumi("preview", "--json", "--stack", "lab").stdout)
-    return Counter((s["op"], s["urn"]) for s in shown["steps"] if s["op"] not in NOTHING_DONE)
+    shown = swarm.pulumi("preview", "--json", "--show-replacement-steps", "--stack", "lab").stdout
+    return changing(json.loads(shown)["steps"])
 
 
 def applied(swarm: Project, log: Path) -> Counter[tuple[str, str]]:
@@ -195,8 +195,19 @@ def applied(swarm: Project, log: Path) -> Counter[tuple[str, str]]:
         "--non-interactive", "--event-log", str(log), timeout=900,
     )  # fmt: skip
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    begun = [event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event]
-    return Counter((step["op"], step["urn"]) for step in begun if step["op"] not in NOTHING_DONE)
+    return changing(event["resourcePreEvent"]["metadata"] for event in events if "resourcePreEvent" in event)
+
+
+def changing(steps: Iterable[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """The steps that change something.
+
+    Without the default provider of dynamic resources, which no preview shows: it holds a copy of the stack's settings.
+    """
+    return Counter(
+        (step["op"], step["urn"])
+        for step in steps
+        if step["op"] not in NOTHING_DONE and not step["urn"].endswith("pulumi:providers:pulumi-python::default")
+    )
 
 
 def told(steps: Counter[tuple[str, str]]) -> dict[str, set[str]]:

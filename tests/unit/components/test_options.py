@@ -119,7 +119,7 @@ def test_what_the_provider_reads_back_differently_is_ignored() -> None:
     graph = bring_up()
     ignored = {vm.name: list(vm.request.ignoreChanges) for vm in graph.of("VmLegacy")}
     assert ignored["docker-app-1"] == ["disks[0].speed"]
-    assert ignored["docker-infra-1-data"] == ["disks[0].speed"]
+    assert ignored["docker-infra-1-data"] == ["disks[0].speed", "description"]
     # The holder grows a data disk; the machine it is attached to must not try.
     assert ignored["docker-infra-1"] == ["disks[0].speed", "disks[1].speed", "disks[1].size"]
     assert {key for key, value in ignored.items() if len(value) == 3} == set(DATA_NODES)

@@ -82,7 +82,16 @@ def test_a_higher_generation_renders_anew_and_keeps_the_host_key() -> None:
 
 def test_the_same_inputs_and_key_render_the_same_text() -> None:
     before = created()
-    assert PROVIDER.update("app-2", before, boot(generation=2.0)).outs == {**before, "generation": 2.0}
+    assert PROVIDER.update("app-2", before, boot()).outs == before
+
+
+def test_each_generation_has_a_text_of_its_own_since_preview_shows_a_new_one() -> None:
+    before = created()
+    after = PROVIDER.update("app-2", before, boot(generation=2.0)).outs or {}
+    assert (
+        after["user_data"] == before["user_data"].replace("# generation 1\n", "# generation 2\n") != before["user_data"]
+    )
+    assert after["digest"] != before["digest"]
 
 
 def test_read_and_delete_touch_nothing(outputs: dict[str, Any]) -> None:
