@@ -70,7 +70,10 @@ class AutolockProvider(Rotating):
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Unlock the managers that are locked, with the keys that state holds; then bring locking to what is declared."""
         where, cluster_id = targets(_news["managers"]), _news["cluster_id"]
-        unlocked = autolock.unlock_managers(where, cluster_id, [_olds["key"], _olds["previous_key"]])
+        timeout = float(_news["timeout"])
+        unlocked = autolock.unlock_to_a_quorum(
+            where, cluster_id, [_olds["key"], _olds["previous_key"]], timeout=timeout
+        )
         if unlocked:
             say("swarm", f"unlocked: {', '.join(unlocked)}")
         lock = autolock.apply(
@@ -78,7 +81,7 @@ class AutolockProvider(Rotating):
             cluster_id,
             enabled=bool(_news["enabled"]),
             rotate=rises(_olds, _news),
-            timeout=float(_news["timeout"]),
+            timeout=timeout,
         )
         if lock.key != _olds["key"]:
             before = "unlock key rotated" if _olds["key"] else "managers lock themselves"

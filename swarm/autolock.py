@@ -10,7 +10,15 @@ from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.engine import Json
-from proxmox_swarm.swarm.errors import EngineError, Failure, HostError, RotationFailed, SwarmError, SwarmLocked
+from proxmox_swarm.swarm.errors import (
+    EngineError,
+    Failure,
+    HostError,
+    NoManager,
+    RotationFailed,
+    SwarmError,
+    SwarmLocked,
+)
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import find_manager
 from proxmox_swarm.swarm.parallel import all_answers
@@ -124,19 +132,33 @@ def unlock_managers(
     waiting = [target for target in _locked(access, managers) if _ours(access, target, cluster_id)]
     if not waiting:
         return []
-    known = [live_key(access, managers, cluster_id), *keys]
-
-    def one(target: Target) -> SwarmLocked | None:
-        try:
-            unlock(access, target, known, do_now=LOST.format(target.node))
-        except SwarmLocked as error:
-            return error
-        return None
-
-    refused = [error for error in all_answers(one, waiting) if error is not None]
-    if refused:
-        raise refused[0]
+    known = _distinct([live_key(access, managers, cluster_id), *keys])
+    opened = all_answers(lambda target: _opens(access, target, known), waiting)
+    shut = [target for target, is_open in zip(waiting, opened, strict=True) if not is_open]
+    if shut:
+        raise _no_key(", ".join(map(str, shut)), known, LOST.format(" and ".join(target.node for target in shut)))
     return [target.node for target in waiting]
+
+
+def unlock_to_a_quorum(
+    managers: Sequence[Target], cluster_id: str, keys: Sequence[str], *, timeout: float, access: Access = SSH
+) -> list[str]:
+    """As :func:`unlock_managers`, again and again until a manager works: machines may still be on their way.
+
+    Raises SwarmLocked, and NoManager after ``timeout`` seconds.
+    """
+    limit = Deadline.after(timeout, access.clock)
+    names: list[str] = []
+    while True:
+        names += unlock_managers(managers, cluster_id, keys, access=access)
+        try:
+            find_manager(access, managers, cluster_id, Deadline.after(min(PATIENCE, limit.left), access.clock))
+        except NoManager:
+            if limit.over:
+                raise
+            access.clock.sleep(1)
+        else:
+            return names
 
 
 def live_key(access: Access, managers: Sequence[Target], cluster_id: str) -> str:
@@ -148,19 +170,24 @@ def live_key(access: Access, managers: Sequence[Target], cluster_id: str) -> str
         return ""
 
 
-def unlock(access: Access, target: Target, keys: Iterable[str], *, do_now: str = RUN_AGAIN) -> None:
-    """Give a locked engine its key, whichever of ``keys`` it is. It may then still wait for other managers.
+def unlock(access: Access, target: Target, key: str) -> None:
+    """Give a locked engine the key of its swarm. It may then still wait for other managers. Raises SwarmLocked."""
+    known = _distinct([key])
+    if not _opens(access, target, known):
+        raise _no_key(str(target), known, RUN_AGAIN)
 
-    Raises SwarmLocked when none fits, or no answer tells.
-    """
-    known = list(dict.fromkeys(filter(None, keys)))
-    if not any(_fits(access, target, key) for key in known):
-        raise SwarmLocked(
-            "unlocking",
-            where=str(target),
-            came_back="no key fits: it was off when its key was replaced" if known else "no key is known",
-            do_now=do_now,
-        )
+
+def _opens(access: Access, target: Target, keys: Sequence[str]) -> bool:
+    return any(_fits(access, target, key) for key in keys)
+
+
+def _no_key(where: str, keys: Sequence[str], do_now: str) -> SwarmLocked:
+    why = "no key fits: it was off when its key was replaced" if keys else "no key is known"
+    return SwarmLocked("unlocking", where=where, came_back=why, do_now=do_now)
+
+
+def _distinct(keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(filter(None, keys)))
 
 
 def _fits(access: Access, target: Target, key: str) -> bool:

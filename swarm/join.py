@@ -118,7 +118,7 @@ def _unlock(
     if theirs and theirs != cluster_id:
         raise foreign(spec.target, theirs, cluster_id, local)
     manager = find_manager(access, others, cluster_id, limit)
-    autolock.unlock(access, spec.target, [persist(manager.engine.swarm_unlock_key, limit)])
+    autolock.unlock(access, spec.target, persist(manager.engine.swarm_unlock_key, limit))
 
 
 def _demote_absent(

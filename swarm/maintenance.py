@@ -155,7 +155,7 @@ def _await_back(
     def back() -> bool | None:
         local = place_of(access, target)
         if local is not None and local.state == "locked":
-            autolock.unlock(access, target, [key])
+            autolock.unlock(access, target, key)
             return None
         if local is None or local.state != "active" or local.error:
             return None

@@ -90,10 +90,7 @@ def _begin(engine: EngineApi, count: int, limit: Deadline) -> None:
         if swarm["RootRotationInProgress"] or _force_rotate(swarm) != count:
             return
         spec = copy.deepcopy(swarm["Spec"])
-        # A CA of somebody's own that was rotated to before would else be asked for again, without its key, which nobody
-        # can read back.
-        wanted = {k: v for k, v in (spec.get("CAConfig") or {}).items() if k not in ("SigningCACert", "SigningCAKey")}
-        spec["CAConfig"] = {**wanted, "ForceRotate": count + 1}
+        spec["CAConfig"] = {**(spec.get("CAConfig") or {}), "ForceRotate": count + 1}
         engine.swarm_update(swarm["Version"]["Index"], spec)
 
     persist(once, limit)

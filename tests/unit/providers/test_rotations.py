@@ -168,7 +168,7 @@ class Swarm:
         if self.lock.enabled:
             raise SwarmError("taking over the swarm")
 
-    def unlock_managers(self, managers: Any, cluster_id: str, keys: list[str]) -> list[str]:
+    def unlock_to_a_quorum(self, managers: Any, cluster_id: str, keys: list[str], *, timeout: float) -> list[str]:
         self.tried.append(keys)
         if self.refuses:
             raise self.refuses
@@ -179,7 +179,7 @@ class Swarm:
 @pytest.fixture
 def swarm(monkeypatch: pytest.MonkeyPatch) -> Swarm:
     fake = Swarm()
-    for name in ("apply", "observe", "require_off", "unlock_managers"):
+    for name in ("apply", "observe", "require_off", "unlock_to_a_quorum"):
         monkeypatch.setattr(autolock, name, getattr(fake, name))
     return fake
 

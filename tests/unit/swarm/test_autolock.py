@@ -137,7 +137,7 @@ def test_one_whose_key_is_lost_is_named_after_the_others_are_unlocked(world: Wor
     world["b"].lock = "SWMKEY-1-from-long-ago"
     with pytest.raises(SwarmLocked, match=r"on b \(10.0.0.2\): no key fits") as raised:
         unlock(world, swarm, key)
-    assert "leave --force` on b" in str(raised.value) and "SWMKEY" not in str(raised.value)
+    assert "leave --force` on b," in str(raised.value) and "SWMKEY" not in str(raised.value)
     assert states(world) == ["active", "locked", "active"]
 
 
@@ -176,7 +176,17 @@ def test_too_few_are_unlocked_all_the_same_and_wait_for_the_others(world: World,
     world["b"].on = world["c"].on = False
     assert unlock(world, swarm, key) == ["a"]
     with pytest.raises(NoManager):
-        autolock.apply(world.targets(*MANAGERS), swarm.id, enabled=True, timeout=30, access=world)
+        autolock.unlock_to_a_quorum(world.targets(*MANAGERS), swarm.id, [key], timeout=30, access=world)
+
+
+def test_machines_that_are_on_their_way_are_unlocked_when_they_come(world: World, swarm: Swarm) -> None:
+    key = apply(world, swarm)
+    for name in MANAGERS:
+        world.restart(name)
+    world["b"].on = world["c"].on = False
+    world.events.append((world.now + 40, lambda: world.restart("b")))
+    names = autolock.unlock_to_a_quorum(world.targets(*MANAGERS), swarm.id, [key], timeout=120, access=world)
+    assert names == ["a", "b"] and world.quorate(swarm)
 
 
 # -- what restarts a node, and what meets a locked one -----------------------------------------------------------------

@@ -119,14 +119,6 @@ def test_a_lost_answer_begins_it_once(world: World) -> None:
     assert swarm.forced == 1
 
 
-def test_a_ca_of_somebodys_own_is_not_asked_for_again_without_its_key(world: World) -> None:
-    swarm = world.build(MANAGERS)
-    swarm.spec["CAConfig"] |= {"SigningCACert": "theirs", "ExternalCAs": [{"URL": "https://ca"}]}
-    rotate(world, swarm.id)
-    assert "SigningCACert" not in swarm.spec["CAConfig"]
-    assert swarm.spec["CAConfig"]["ExternalCAs"] == [{"URL": "https://ca"}]
-
-
 def test_a_node_lost_on_the_way_is_named_and_the_next_run_ends_it(world: World) -> None:
     swarm = world.build(MANAGERS, ["d", "e"])
 
