@@ -83,11 +83,13 @@ class Progress:
     def _told(self, phase: str, names: Iterable[str], done: Mapping[str, str]) -> str:
         listed = list(names)
         touched = [name for name in listed if done[name] not in QUIET]
-        if phase in ALL_NEW and all(done[name] == "create" for name in listed):
+        adopted = [name for name in touched if done[name] == "create" and self.settings.nodes[name].adopted]
+        if phase in ALL_NEW and not adopted and all(done[name] == "create" for name in listed):
             return f"{len(listed)} of {len(listed)} {ALL_NEW[phase]}"
         told = {name: WORDS[phase].get(done[name], done[name]) for name in touched}
         if phase == "managers" and self._done.get("Cluster", {}).get("managers") == "create" and listed[0] in told:
             told[listed[0]] = "init"
+        told |= dict.fromkeys(adopted, "adopted")
         return ", ".join(f"{name} {word}" for name, word in told.items())
 
     def _diagnostic(self, diagnostic: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import yaml
 from tests.lab import by_hand
 from tests.lab.by_hand import Machine
 from tests.lab.project import ADDRESS, Project
-from tests.lab.support import Site, assert_whole
+from tests.lab.support import Site, assert_whole, kill
 
 FIRST = ADDRESS["docker-app-1"]
 DAEMON = {
@@ -137,6 +137,19 @@ class Found(Project):
         """The lab's record of requests and tasks."""
         return self._lab.record()
 
+    def up_cut_short(self) -> None:
+        """``make up``, killed with all its processes when the first machine has just been marked."""
+        begun = len(self.record())
+        running = self.start("make", "--silent", "up", log=self.folder / "up.log")
+        try:
+            limit = time.monotonic() + 120
+            while not any(entry.get("method") == "PUT" for entry in self.record()[begun:]):
+                assert time.monotonic() < limit and running.poll() is None, (self.folder / "up.log").read_text()
+                time.sleep(0.05)
+        finally:
+            kill(self, running.pid, whole_group=True)
+            running.wait()
+
     def tasks_begun(self, since: int) -> list[str]:
         """The tasks that Proxmox VE began after the record had this many entries."""
         return [entry["type"] for entry in self.record()[since:] if entry.get("event") == "task-start"]
@@ -194,7 +207,9 @@ def adopted(found: Found) -> Found:
     assert not [what for _, what in steps if what.split()[0] in ("FirstBoot", "FileLegacy", "File")]
     begun = len(found.record())
 
-    found.up()
+    found.up_cut_short()
+    told = found.make("up").stdout
+    assert "docker-infra-1 adopted, swarmpit-mgmt adopted" in told, told
 
     assert found.alive() == before["alive"]
     assert found.tasks_begun(begun) == []  # no power cycle, no disk, no machine: Proxmox VE had no task at all
@@ -222,34 +237,42 @@ def test_what_is_adopted_goes_on_as_it_was_and_the_next_run_changes_nothing(adop
     assert adopted.run("proxmox-swarm", "status").stdout.startswith("WHOLE")
 
 
-def test_labels_found_are_kept_and_those_once_declared_go(adopted: Found) -> None:
+def test_labels_and_keys_of_daemon_json_that_were_found_are_kept_and_those_once_declared_go(adopted: Found) -> None:
     alive = adopted.alive()
     assert _nodes(adopted)["docker-infra-1"][1] == {"rack": "a1", "storage": "ssd"}  # declared otherwise than hdd
-    adopted.declare(nodes={"docker-infra-1": {"labels": {"zone": "b"}}})
+    changed = [("update", f"HostState {name}") for name in NAMES] + [("update", "Member docker-infra-1")]
+    adopted.declare(
+        nodes={"docker-infra-1": {"labels": {"zone": "b"}}},
+        docker={"daemon": {"max-concurrent-downloads": 5}},  # needs no restart
+    )
+    assert adopted.operations() == changed
     adopted.up()
+    for machine in MACHINES:
+        written = json.loads(adopted.ssh(machine.address, "cat /etc/docker/daemon.json"))
+        assert written == {**DAEMON, "max-concurrent-downloads": 5}
     adopted.ssh(FIRST, "docker node update --label-add by=hand docker-infra-1")
     adopted.refresh()
     assert adopted.operations() == []
     adopted.declare()
-    assert adopted.operations() == [("update", "Member docker-infra-1")]
+    assert adopted.operations() == changed
     adopted.up()
     assert _nodes(adopted)["docker-infra-1"][1] == {"rack": "a1", "storage": "ssd", "by": "hand"}
     assert adopted.alive() == alive
 
 
-def test_keys_of_daemon_json_found_are_kept_and_a_declared_one_waits_for_the_next_run(adopted: Found) -> None:
-    settings = {"docker": {"daemon": {"max-concurrent-downloads": 5}}}
-    alive = adopted.alive()
-    adopted.declare(**settings)
-    assert adopted.operations() == [("update", f"HostState {name}") for name in NAMES]
-    adopted.up()  # a key that needs no restart
-    for machine in MACHINES:
-        written = json.loads(adopted.ssh(machine.address, "cat /etc/docker/daemon.json"))
-        assert written == {**DAEMON, "max-concurrent-downloads": 5}
-    assert adopted.alive() == alive
-    assert adopted.operations() == []
-    adopted.declare()
+def test_cores_are_changed_by_a_power_cycle_and_everything_else_stays_as_found(adopted: Found) -> None:
+    name = "swarmpit-mgmt"
+    before, alive = adopted.configurations()[name], adopted.alive()
+    adopted.declare(nodes={name: {"cpu": 2}})
+    assert adopted.operations() == [("update", f"Member {name}"), ("update", f"VmLegacy {name}")]
     adopted.up()
+    after = adopted.configurations()[name]
+    assert (after.pop("cores"), before.pop("cores")) == (2, 1)
+    assert after.pop("agent") == f"{before.pop('agent')},type=virtio"
+    assert after == before
+    assert {one for one, told in adopted.alive().items() if told != alive[one]} == {name}
+    adopted.nodes_declared[name]["cpu"] = 2
+    assert adopted.operations() == []
 
 
 @pytest.mark.parametrize(
@@ -267,11 +290,11 @@ def test_preview_refuses_what_would_cost_an_adopted_machine(adopted: Found, chan
     assert shown.returncode != 0
     errors = [line for line in shown.stdout.splitlines() if line.strip().startswith("error:")]
     assert words in errors[0] and "docker-infra-1" in errors[0], errors
-    adopted.declare()
-    assert adopted.operations() == []
 
 
 def test_a_higher_generation_rebuilds_adopted_nodes_from_the_image_one_after_the_other(adopted: Found) -> None:
+    adopted.declare()
+    assert adopted.operations() == []  # what was refused has left no trace
     before, keys = _nodes(adopted), adopted.outputs()["sshHostKeys"]
     others = {name: alive for name, alive in adopted.alive().items() if name not in REBUILT}
     adopted.declare(

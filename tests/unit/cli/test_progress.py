@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,17 @@ def test_a_bring_up_is_three_lines(watcher: Watcher) -> None:
     assert watcher.feed(STACK, SUMMARY, CANCEL) == []
     assert watcher.progress.changed == 6 + 7 + 2 + 7
     assert watcher.progress.failed == []
+
+
+def test_nodes_that_were_there_before_are_told_as_adopted(settings: Settings) -> None:
+    before = {name: replace(node, host_key="ssh-ed25519 AAAA") for name, node in settings.nodes.items()}
+    before["docker-infra-2"] = settings.nodes["docker-infra-2"]
+    watcher = Watcher(replace(settings, nodes=before))
+    watcher.feed(*(done("create", "HostState", node) for node in NODES), done("create", "Cluster", "managers"))
+    assert watcher.feed(*(done("create", "Member", node) for node in NODES)) == [
+        "managers  docker-app-1 adopted, docker-app-2 adopted, docker-app-3 adopted",
+        "workers   docker-infra-1 adopted, docker-infra-2 joined, docker-infra-3 adopted, swarmpit-mgmt adopted",
+    ]
 
 
 def test_what_is_said_of_the_swarm_as_a_whole_is_told_when_it_happens(watcher: Watcher) -> None:
