@@ -61,7 +61,7 @@ def join_or_adopt(
         _unlock(access, spec, others, cluster_id, local, limit)
         local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
     if local.state != "inactive":
-        known = _standing(access, spec, managers, cluster_id, local, limit)
+        known = _standing(access, spec, managers, cluster_id, local, former_id, limit)
         if known is not None:
             # A member that is on its way back gets the time it needs.
             local = _settled(engine, spec.target, limit, limit)
@@ -137,15 +137,25 @@ def _demote_absent(
 
 
 def _standing(
-    access: Access, spec: MemberSpec, managers: Sequence[Target], cluster_id: str, local: LocalSwarm, limit: Deadline
+    access: Access,
+    spec: MemberSpec,
+    managers: Sequence[Target],
+    cluster_id: str,
+    local: LocalSwarm,
+    former_id: str,
+    limit: Deadline,
 ) -> tuple[Manager, Json] | None:
-    """The node's object in the declared swarm; None when it has none there. Raises ForeignSwarm."""
+    """The node's object in the declared swarm; None when it has none there of its own. Raises ForeignSwarm."""
     theirs = local.cluster_id or access.cluster_on_disk(spec.target, local.root)
     if theirs and theirs != cluster_id:
         raise foreign(spec.target, theirs, cluster_id, local)
     manager = find_manager(access, managers, cluster_id, limit)
-    node = nodes.get(manager.engine, local.node_id, limit) if local.node_id else None
-    return (manager, node) if node is not None else None
+    if not local.node_id:
+        return None
+    everyone = nodes.everyone(manager.engine, limit)
+    node = nodes.find(everyone, local.node_id)
+    own = node is not None and nodes.shared(everyone, local, former_id) is None
+    return (manager, node) if node is not None and own else None
 
 
 def _require_address(spec: MemberSpec, local: LocalSwarm) -> None:
@@ -182,10 +192,12 @@ def _clear_way(
 ) -> None:
     """Remove what earlier machines left at this address: our engine is in no swarm, so none of it is alive.
 
-    A manager's ghost would stay in raft and pass for reachable once this machine answers at its address.
+    A manager's ghost would stay in raft and pass for reachable once this machine answers at its address. A former node whose
+    place in raft another engine has taken is that engine's now.
     """
     for node in nodes.everyone(manager.engine, Deadline.after(timeout, access.clock)):
-        if node["ID"] == former_id or nodes.address_of(node) == spec.target.address:
+        here = nodes.address_of(node) == spec.target.address
+        if here or (node["ID"] == former_id and not nodes.reachable(node)):
             drop_node(access, known, node, cluster_id, timeout, surely_dead=True)
 
 

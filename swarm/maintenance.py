@@ -145,7 +145,7 @@ def _manager(access: Access, managers: Sequence[Target], target: Target, cluster
 def _own_node(access: Access, target: Target, everyone: Sequence[Json]) -> Json | None:
     local = place_of(access, target)
     if local is not None and local.state != "locked":  # a locked one knows no id of its own
-        return nodes.find(everyone, local.node_id)
+        return None if nodes.shared(everyone, local, "") else nodes.find(everyone, local.node_id)
     return next((node for node in everyone if nodes.address_of(node) == target.address), None)
 
 

@@ -9,8 +9,8 @@ from typing import Literal
 from proxmox_swarm.host.target import Target
 
 #: ok; drifted (a member, but not as declared); not_ready (a member whose heartbeats do not arrive); left (inactive);
-#: rebuilt (inactive, another machine); removed (still active, but the swarm has removed it); foreign (in another swarm);
-#: pending, locked, error (the engine's own words); unreachable (the host or its engine does not answer).
+#: rebuilt (inactive, another machine); removed (still active, but the swarm has no node of its own for it); foreign (in
+#: another swarm); pending, locked, error (the engine's own words); unreachable (the host or its engine does not answer).
 Verdict = Literal[
     "ok", "drifted", "not_ready", "left", "rebuilt", "removed", "foreign", "pending", "locked", "error", "unreachable"
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import EngineError
-from proxmox_swarm.swarm.local import host_of
+from proxmox_swarm.swarm.local import LocalSwarm, host_of
 from proxmox_swarm.swarm.quorum import Quorum
 from proxmox_swarm.swarm.retry import persist
 
@@ -59,6 +59,32 @@ def ghosts(everyone: Sequence[Json], node_id: str, address: str) -> list[Json]:
         and address_of(node) == address
         and (in_raft(node) or not is_ready(node) or (own is not None and hostname_of(own) == hostname_of(node)))
     ]
+
+
+def shared(everyone: Sequence[Json], own: LocalSwarm, recorded: str) -> Json | None:
+    """The node that this engine takes itself for where it is another engine's as well; None where it is its own, or unknown.
+
+    Around a change of leader a manager may pass on what another manager has passed to it, and the leader then takes the
+    first for the one who asked (swarmkit's raft proxy forgets its mark against a second hop since gRPC copies metadata): a
+    node that asks for a new certificate gets one in a manager's name, and may even take its place in raft. ``recorded`` is
+    the id of the engine's node as it was last seen.
+    """
+    node = find(everyone, own.node_id) if own.state != "inactive" else None
+    if node is None:
+        return None
+    if in_raft(node):
+        return node if own.node_address and address_of(node) != own.node_address else None
+    former = find(everyone, recorded) if own.node_id != recorded else None
+    # Whoever left and joined by hand has a node that is younger than the last change of the former one.
+    return node if former is not None and _made(node) < _changed(former) else None
+
+
+def _made(node: Json) -> str:
+    return str(node.get("CreatedAt") or "")
+
+
+def _changed(node: Json) -> str:
+    return str(node.get("UpdatedAt") or "")
 
 
 def hostname_of(node: Json) -> str:

@@ -50,6 +50,10 @@ def remove(
         return
     patience = Deadline.after(min(role_timeout, ELECTION), access.clock)
     manager = other_manager(access, known, node_id, cluster_id, patience, str(target))
+    if local is not None and not _is_this(local, node_id):
+        everyone = nodes.everyone(manager.engine, patience)
+        if nodes.shared(everyone, local, node_id) is not None:
+            _leave(access, target, local.node_id, force=True)
     node = nodes.get(manager.engine, node_id, patience)
     if node is None:
         # Removed before, by us or by hand; the engine does not notice that by itself and may take itself for a manager.

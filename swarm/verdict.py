@@ -92,6 +92,8 @@ def _everyone(manager: Manager | Failure, access: Access) -> tuple[list[Json], F
 def _node(everyone: Sequence[Json], own: LocalSwarm | Failure, node_id: str) -> Json | None:
     """The member's object, by the id its engine has now, else by the id recorded."""
     current = own.node_id if isinstance(own, LocalSwarm) and own.state != "inactive" else ""
+    if current and isinstance(own, LocalSwarm) and nodes.shared(everyone, own, node_id) is not None:
+        current = ""
     return nodes.find(everyone, current) or nodes.find(everyone, node_id)
 
 
@@ -117,6 +119,10 @@ def _judge(
         return "left", "its engine is in no swarm"
     if own.state == "locked":
         return "locked", "its swarm state waits for the unlock key"
+    other = nodes.shared(everyone, own, node_id)
+    if other is not None:
+        whose = f"{nodes.hostname_of(other)} at {nodes.address_of(other)}"
+        return "removed", f"its engine takes itself for node {own.node_id}, which the swarm has as {whose}"
     if node is not None and node["ID"] == own.node_id:
         if own.state == "pending":
             return "pending", own.error or "its engine is trying to reach the managers"

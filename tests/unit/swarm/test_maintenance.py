@@ -182,3 +182,14 @@ def test_tasks_that_do_not_end_keep_the_action_from_running(world: World) -> Non
         )
     assert not log
     assert world.node_of(world["d"]).spec["Availability"] == "active", "nothing was done to it"
+
+
+def test_an_engine_in_a_managers_name_is_restarted_and_the_manager_left_alone(world: World) -> None:
+    world.build(["a", "b", "c"], ["d"])
+    cluster, manager, _ = world["a"].certificate
+    world["d"].certificate = (cluster, manager, "worker")
+    done: list[str] = []
+    maintenance.restart_engine(
+        world.target("d"), world.targets("a", "b", "c"), lambda: done.append("restarted"), access=world, **OUT
+    )
+    assert done and not [call for _, call, _ in world.calls if call == "node_update"]

@@ -106,6 +106,14 @@ def locked_with_an_older_key(world: World, name: str) -> None:
     world[name].lock = "SWMKEY-1-older"
 
 
+def in_anothers_name(world: World, name: str) -> None:
+    """Its engine has got a certificate for a manager's node: two engines share one."""
+    cluster, _, role = world[name].certificate
+    world.pass_time(60)
+    world[name].certificate = (cluster, world["a"].certificate[1], role)
+    world.pass_time(20)
+
+
 def edited(world: World, name: str) -> None:
     node = world.node_of(world[name])
     node.spec["Availability"], node.spec["Labels"] = "drain", {"by": "hand"}
@@ -126,6 +134,7 @@ CASES = [
     Case("removed by hand", forgotten, "removed", rejoins=True),
     Case("removed while it was off", forgotten_and_restarted, "removed", rejoins=True),
     Case("removed, in error", in_error_and_forgotten, "removed", rejoins=True),
+    Case("in another member's name", in_anothers_name, "removed", rejoins=True),
     Case("starting", restarting, "pending"),
     Case("in error", in_error, "error", rejoins=True),
     Case("manager of its own swarm", of_its_own, "foreign", join=ForeignSwarm),
@@ -437,3 +446,67 @@ def test_a_rebuilt_machine_is_still_one_at_the_second_look() -> None:
     for _ in range(2):
         last = membership.observe(spec, world.targets("a"), swarm.id, last.node_id, last=last, access=world)
         assert last.verdict == "rebuilt"
+
+
+def test_a_worker_in_another_workers_name_is_told_from_one_that_joined_again_by_hand(world: World) -> None:
+    swarm = world.build(["a"], ["d", "e"])
+    spec = MemberSpec(world.target("e"), "worker")
+    own, theirs = world["e"].certificate, world["d"].certificate
+    last = MemberState("ok", "", own[1], "worker", "active", {}, world["e"].engine_id)
+    world.pass_time(60)
+
+    world["e"].certificate = theirs
+    seen = membership.observe(spec, world.targets("a"), swarm.id, own[1], last=last, access=world)
+    assert (seen.verdict, seen.node_id) == ("removed", own[1])
+    assert seen.detail == f"its engine takes itself for node {theirs[1]}, which the swarm has as d at 10.0.0.4"
+    before = copy.deepcopy(swarm.nodes[theirs[1]].spec)
+    state = membership.converge(
+        spec, world.targets("a"), swarm.id, seen, join_timeout=60, role_timeout=60, access=world
+    )
+    assert state.node_id not in (own[1], theirs[1]) and own[1] not in swarm.nodes
+    assert swarm.nodes[theirs[1]].spec == before and world["d"].certificate == theirs
+
+    leaves(world, "e")
+    world.pass_time(60)
+    world.engine(world.target("e")).swarm_join(
+        {"RemoteAddrs": ["10.0.0.1:2377"], "JoinToken": swarm.token("worker"), "Availability": "active"}
+    )
+    by_hand = world["e"].certificate[1]
+    seen = membership.observe(spec, world.targets("a"), swarm.id, state.node_id, last=state, access=world)
+    assert (seen.verdict, seen.node_id) == ("drifted", by_hand)
+    again = membership.converge(
+        spec, world.targets("a"), swarm.id, seen, join_timeout=60, role_timeout=60, access=world
+    )
+    assert again.node_id == by_hand, "adopted: it is a member, and nobody else's"
+
+
+@pytest.mark.parametrize("thief_runs", [True, False])
+def test_a_manager_whose_place_in_raft_another_engine_took_joins_anew(world: World, thief_runs: bool) -> None:
+    """The other one's dockerd may not have lived through it: raft's log on its disk is not the one it is sent."""
+    swarm = world.build(["a", "b", "c"], ["d"])
+    spec = MemberSpec(world.target("c"), "manager")
+    own, former = world["c"].certificate, world["d"].certificate
+    last = MemberState("ok", "", own[1], "manager", "active", {}, world["c"].engine_id)
+    world.pass_time(60)
+    world["d"].certificate = own
+    swarm.nodes[own[1]].address = "10.0.0.4"
+    world["d"].on = thief_runs
+    world.pass_time(20)
+
+    seen = membership.observe(spec, world.targets("a", "b"), swarm.id, own[1], last=last, access=world)
+    assert (seen.verdict, seen.node_id) == ("removed", own[1])
+    assert seen.detail == f"its engine takes itself for node {own[1]}, which the swarm has as c at 10.0.0.4"
+    state = membership.converge(
+        spec, world.targets("a", "b"), swarm.id, seen, join_timeout=60, role_timeout=60, access=world
+    )
+    raft = {node.address for node in swarm.nodes.values() if node.in_raft}
+    assert raft == {"10.0.0.1", "10.0.0.2", "10.0.0.3", *(["10.0.0.4"] if thief_runs else [])}
+    assert world["c"].certificate == (swarm.id, state.node_id, "manager") and state.node_id != own[1]
+    if thief_runs:
+        spec = MemberSpec(world.target("d"), "worker")
+        last = MemberState("ok", "", former[1], "worker", "active", {}, world["d"].engine_id)
+        membership.converge(
+            spec, world.targets("a", "b", "c"), swarm.id, last, join_timeout=60, role_timeout=60, access=world
+        )
+        assert former[1] not in swarm.nodes
+        assert world["d"].certificate == (swarm.id, own[1], "worker")

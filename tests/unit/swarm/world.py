@@ -11,6 +11,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from proxmox_swarm.host.deadline import Clock
@@ -58,6 +59,8 @@ class Node:
     issuer: str = ""
     version: int = 10
     last_beat: float = field(default=0.0, compare=False)
+    made: float = field(default=0.0, compare=False)
+    changed: float = field(default=0.0, compare=False)
     tasks: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -409,6 +412,8 @@ class FakeEngine(ServicesOfEngine):
             in_raft=role == "manager",
             issuer=swarm.next_pem or swarm.pem,
             last_beat=self.world.now,
+            made=self.world.now,
+            changed=self.world.now,
         )
         swarm.nodes[node.id] = node
         machine.state = "active"
@@ -492,6 +497,8 @@ class FakeEngine(ServicesOfEngine):
         shown: dict[str, Any] = {
             "ID": node.id,
             "Version": {"Index": node.version},
+            "CreatedAt": _moment(node.made),
+            "UpdatedAt": _moment(max(node.changed, node.last_beat)),
             "Spec": copy.deepcopy(node.spec),
             "Description": {
                 "Hostname": node.hostname,
@@ -518,6 +525,7 @@ class FakeEngine(ServicesOfEngine):
                 self._may_demote(swarm, node)
             changed = spec["Role"] != node.spec["Role"]
             node.spec, node.version = copy.deepcopy(spec), node.version + 1
+            node.changed = self.world.now
             if spec["Availability"] == "drain" and self.world.alive(swarm, node):
                 node.tasks = [
                     {**task, "Status": {"State": "shutdown"}} if task.get("ends") else task for task in node.tasks
@@ -568,3 +576,8 @@ class FakeEngine(ServicesOfEngine):
             for task in [*swarm.unplaced, *placed]
             if all(task.get(keys[key], "") in wanted for key, wanted in filters.items())
         ]
+
+
+def _moment(seconds: float) -> str:
+    """A time as engines write it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
