@@ -135,6 +135,20 @@ class Project(Site):
         found: dict[str, Any] = json.loads(self.ssh(address, "docker info --format '{{json .Swarm}}'"))
         return found
 
+    def sharing(self) -> dict[str, list[str]]:
+        """Machines that hold a certificate of the same node, by the node's id: docs/runbooks/two-engines-one-node.md."""
+        script = (
+            "openssl x509 -noout -subject -in /var/lib/docker/swarm/certificates/swarm-node.crt 2>/dev/null || true"
+        )
+        held: dict[str, list[str]] = {}
+
+        def read(address: str) -> None:
+            node_id = self.ssh(address, script, check=False).rpartition("CN")[2].strip(" =\n")
+            held.setdefault(node_id, []).append(address)
+
+        self.everywhere(read)
+        return {node_id: sorted(those) for node_id, those in held.items() if node_id and len(those) > 1}
+
     def machines(self) -> dict[str, str]:
         """The machines that Proxmox VE has, by name: running or stopped."""
         return {machine["name"]: machine["status"] for machine in self._lab.status()["machines"]}
