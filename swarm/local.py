@@ -27,10 +27,18 @@ class LocalSwarm:
 
 
 def local_swarm(info: dict[str, Any]) -> LocalSwarm:
-    """Read the part of ``GET /info`` that matters here."""
+    """Read the part of ``GET /info`` that matters here.
+
+    An engine that has had to start its swarm part again, such as a manager to be that dialled one demoted a moment ago, calls
+    itself "error" until dockerd is restarted: State() in noderunner.go looks at a timer that nobody clears. It is not in
+    error where it has a node id, which it has not while it waits, and tells no error, which it does until it is ready.
+    """
     swarm = info.get("Swarm") or {}
+    state = swarm.get("LocalNodeState") or "inactive"
+    if state == "error" and swarm.get("NodeID") and not swarm.get("Error"):
+        state = "active"
     return LocalSwarm(
-        state=swarm.get("LocalNodeState") or "inactive",
+        state=state,
         node_id=swarm.get("NodeID") or "",
         node_address=swarm.get("NodeAddr") or "",
         control=bool(swarm.get("ControlAvailable")),

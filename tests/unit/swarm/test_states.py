@@ -88,6 +88,11 @@ def in_error(world: World, name: str) -> None:
     world.pass_time(20)
 
 
+def restarted_by_itself(world: World, name: str) -> None:
+    """All is well again, but its engine goes on saying "error", and no error."""
+    world[name].restarted = True
+
+
 def turn_lock_on(world: World) -> None:
     engine = world.engine(world.target("a"))
     swarm = engine.swarm_inspect()
@@ -126,6 +131,7 @@ def conflicts(world: World, name: str) -> None:
 
 CASES = [
     Case("as declared", fresh, "ok"),
+    Case("restarted by itself", restarted_by_itself, "ok"),
     Case("edited by hand", edited, "drifted"),
     Case("edited, with conflicting writers", conflicts, "drifted"),
     Case("left", leaves, "left", rejoins=True),

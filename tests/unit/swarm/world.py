@@ -95,6 +95,7 @@ class Machine:
     state: str = "inactive"
     certificate: tuple[str, str, str] | None = None
     engine_up: bool = True
+    restarted: bool = False  # whether dockerd has had to start its swarm part again: it then says "error" for good
     disks: tuple[Disk, ...] = (Disk("/", 50 * GIB, 40 * GIB),)
     issued: float = 0.0
     expires: float = 90 * 86400.0
@@ -315,11 +316,11 @@ class FakeEngine(ServicesOfEngine):
     def info(self) -> dict[str, Any]:
         machine = self._call("info")
         swarm: dict[str, Any] = {
-            "LocalNodeState": machine.state,
+            "LocalNodeState": "error" if machine.restarted and machine.state == "active" else machine.state,
             "NodeID": "",
             "NodeAddr": "",
             "ControlAvailable": False,
-            "Error": "",
+            "Error": "rpc error: code = Unavailable desc = connection error" if machine.state == "error" else "",
         }
         if machine.certificate and machine.state != "inactive":
             cluster, node_id, role = machine.certificate
