@@ -26,8 +26,7 @@ _KEYS: Mapping[type, str] = {
         """,
     int: """
         cpu-rt-period cpu-rt-runtime max-concurrent-downloads max-concurrent-uploads max-download-attempts mtu
-        network-control-plane-mtu network-diagnostic-port shutdown-timeout swarm-raft-election-tick swarm-raft-
-        heartbeat-tick
+        network-control-plane-mtu network-diagnostic-port shutdown-timeout
         """,
     str: """
         bip bip6 bridge bridge-accept-fwmark cgroup-parent containerd containerd-namespace containerd-plugin-
@@ -70,6 +69,8 @@ OWNED: Mapping[str, str] = {
     "reaches it root. Nodes are reached by SSH",
     "data-root": "the node's swarm identity is kept in it: moved, every node would forget the swarm",
     "swarm-default-advertise-addr": "the advertise address is the node's address on its first network",
+    "swarm-raft-election-tick": "dockerd takes it for an unknown option and would not start",
+    "swarm-raft-heartbeat-tick": "dockerd takes it for an unknown option and would not start",
     "cluster-store": "it belongs to the old, separate Swarm: dockerd no longer starts with it",
     "cluster-advertise": "it belongs to the old, separate Swarm: dockerd no longer starts with it",
 }

@@ -161,7 +161,8 @@ class Cluster(Keys):
         otherwise="each node's first network",
     )
     election_tick: int = key(
-        "Raft ticks (of a second) without a leader before an election.",
+        "Raft ticks (of a second) without a leader before an election, as the swarm keeps it. Docker's managers go by 10 "
+        "whatever it says, and log a warning where it differs.",
         "a whole number above heartbeatTick, up to 1000",
         default=None,
         example="10",
@@ -170,7 +171,7 @@ class Cluster(Keys):
         le=1000,
     )
     heartbeat_tick: int = key(
-        "Raft ticks between the leader's heartbeats.",
+        "Raft ticks between the leader's heartbeats, as the swarm keeps it. Docker's managers go by 1.",
         "a whole number, 1 to 100",
         default=None,
         example="1",

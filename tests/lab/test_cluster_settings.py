@@ -121,8 +121,8 @@ def test_what_is_declared_reaches_the_engine_and_what_others_set_stays(swarm: Pr
     foreign = {
         "Labels": {"somebody": "else"},
         "CAConfig": {"ExternalCAs": [{"Protocol": "cfssl", "URL": "https://ca.example.org"}]},
-        "TaskDefaults": {"LogDriver": {"Name": "journald", "Options": {"tag": "theirs"}}},
-    }
+        "EncryptionConfig": {"AutoLockManagers": True},
+    }  # a default log driver is neither taken nor given by the engine's API (moby daemon/cluster/convert/swarm.go)
     before = _swarm(swarm, foreign)
     try:
         declare(swarm, **{key: value for key, value in DECLARED.items() if key != "labels"})
@@ -135,8 +135,8 @@ def test_what_is_declared_reaches_the_engine_and_what_others_set_stays(swarm: Pr
         assert spec["Orchestration"] == {"TaskHistoryRetentionLimit": 3}
         assert spec["CAConfig"] == {**before["Spec"]["CAConfig"], "NodeCertExpiry": 720 * 3600 * SECOND}
         assert spec["Dispatcher"] == {"HeartbeatPeriod": 4 * SECOND}
-        for part in ("Labels", "TaskDefaults"):
-            assert spec[part] == before["Spec"][part] == {**spec[part], **foreign[part]}
+        assert spec["Labels"] == before["Spec"]["Labels"] == foreign["Labels"]
+        assert spec["EncryptionConfig"] == foreign["EncryptionConfig"]
         assert spec["CAConfig"]["ExternalCAs"][0]["URL"] == "https://ca.example.org"
         told = swarm.engine(MANAGER)["Cluster"]["Spec"]
         assert (told["Raft"]["SnapshotInterval"], told["Orchestration"]["TaskHistoryRetentionLimit"]) == (5000, 3)
@@ -145,10 +145,10 @@ def test_what_is_declared_reaches_the_engine_and_what_others_set_stays(swarm: Pr
         swarm.up()
         spec = _swarm(swarm)["Spec"]
         assert spec["Labels"] == {"environment": "lab"}, "declared labels are all there are"
-        assert spec["TaskDefaults"] == before["Spec"]["TaskDefaults"]
+        assert spec["EncryptionConfig"] == foreign["EncryptionConfig"]
         assert swarm.steps() == {}
     finally:
-        _swarm(swarm, {"CAConfig": {"ExternalCAs": []}, "TaskDefaults": {"LogDriver": None}})
+        _swarm(swarm, {"CAConfig": {"ExternalCAs": []}, "EncryptionConfig": {"AutoLockManagers": False}})
 
 
 def test_edits_by_hand_of_what_is_declared_are_seen_and_put_back_and_others_are_nobodys_business(
@@ -184,8 +184,9 @@ def test_what_is_fixed_is_refused_in_preview_with_what_it_would_take_and_nothing
         "cluster.dataPathPort is 7789 and cannot become 4789: a swarm",
         "cluster.dataPath is storage and cannot become main: a node gets it when it joins and keeps it",
     ):
-        (line,) = {line.strip() for line in said.splitlines() if words in line}
-        assert "Put the old value back, or build a new cluster and move the stacks over." in line
+        lines = [line for line in said.splitlines() if words in line]
+        assert lines, said
+        assert all("Put the old value back, or build a new cluster and move the stacks over." in line for line in lines)
     assert "has a problem: cluster.addressPool" in swarm.refused()
     time.sleep(1)  # a heartbeat or a certificate may move a version, nothing else does
     assert (_swarm(swarm)["Version"], _versions(swarm)) == before
