@@ -141,6 +141,14 @@ def test_nothing_is_rotated_or_locked_unless_it_is_declared() -> None:
 
 
 @pytest.mark.parametrize("graph", [bring_up, rolling])
+def test_no_member_is_touched_before_the_guard_of_the_whole_plan_has_had_its_say(graph: Any) -> None:
+    built = graph()
+    for node in [*MANAGERS, *WORKERS]:
+        assert "ClusterSettings managers" in built.direct(f"Member {node}")
+    assert not {key for key in built.behind("ClusterSettings managers") if key.startswith("Member")}
+
+
+@pytest.mark.parametrize("graph", [bring_up, rolling])
 def test_a_data_disks_holder_is_claimed_and_made_before_the_machine(graph: Any) -> None:
     built = graph()
     for node in WORKERS[:3]:
