@@ -34,6 +34,9 @@ class Access(Protocol):
     def cluster_on_disk(self, target: Target, root: str) -> str:
         """The id of the swarm that the host's node certificate is for; "" without one. Raises HostError."""
 
+    def role_on_disk(self, target: Target, root: str) -> str:
+        """The role that the host's node certificate is for, manager or worker; "" without one. Raises HostError."""
+
     def host_facts(self, target: Target, mounts: Sequence[str]) -> HostFacts:
         """Room on the host's disks and its node certificate, whether dockerd runs or not. Raises HostError."""
 
@@ -53,12 +56,11 @@ class SshAccess:
 
     def cluster_on_disk(self, target: Target, root: str) -> str:
         """The organisation in the node certificate's subject is the cluster's id (swarmkit ca/certificates.go)."""
-        with connect(target, CONNECT_TIMEOUT) as connection:
-            data = connection.read_file(f"{root}/swarm/certificates/swarm-node.crt")
-        if not data:
-            return ""
-        names = x509.load_pem_x509_certificate(data).subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-        return str(names[0].value) if names else ""
+        return _subject(target, root, NameOID.ORGANIZATION_NAME)
+
+    def role_on_disk(self, target: Target, root: str) -> str:
+        """The organisational unit in it is the role."""
+        return _subject(target, root, NameOID.ORGANIZATIONAL_UNIT_NAME).removeprefix("swarm-")
 
     def host_facts(self, target: Target, mounts: Sequence[str]) -> HostFacts:
         """See :func:`proxmox_swarm.host.facts.read_facts`."""
@@ -68,6 +70,15 @@ class SshAccess:
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
         """See :func:`proxmox_swarm.swarm.ports.closed`."""
         return ports.closed(joiner, manager, peers, spec)
+
+
+def _subject(target: Target, root: str, part: x509.ObjectIdentifier) -> str:
+    with connect(target, CONNECT_TIMEOUT) as connection:
+        data = connection.read_file(f"{root}/swarm/certificates/swarm-node.crt")
+    if not data:
+        return ""
+    names = x509.load_pem_x509_certificate(data).subject.get_attributes_for_oid(part)
+    return str(names[0].value) if names else ""
 
 
 SSH: Access = SshAccess()

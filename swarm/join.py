@@ -19,7 +19,7 @@ from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from proxmox_swarm.swarm.removal import drop_node
 from proxmox_swarm.swarm.retry import persist
-from proxmox_swarm.swarm.roles import await_manager, demote, promote
+from proxmox_swarm.swarm.roles import await_manager, demote, half_demoted, promote
 
 #: How long an engine that is starting, or in trouble, is left to itself before the swarm is asked whether it knows it.
 PATIENCE = 5.0
@@ -57,21 +57,20 @@ def join_or_adopt(
             with suppress(Failure):
                 _demote_absent(access, spec, managers, cluster_id, former_id, role_timeout)
         raise
-    if local.state == "locked":
-        _unlock(access, spec, others, cluster_id, local, limit)
+    if local.state == "locked" and _unlock(access, spec, others, cluster_id, former_id, local, limit):
         local = _settled(engine, spec.target, limit, Deadline.after(min(PATIENCE, join_timeout), access.clock))
     if local.state != "inactive":
         known = _standing(access, spec, managers, cluster_id, local, former_id, limit)
         if known is not None:
             # A member that is on its way back gets the time it needs.
             local = _settled(engine, spec.target, limit, limit)
-            if local.state == "active":
+            manager, node = known
+            if local.state == "active" and not half_demoted(manager, node, access.clock):
                 _require_address(spec, local)
-                manager, node = known
                 return _converge(
                     access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id, retiring
                 )
-            drop_node(access, others, known[1], cluster_id, role_timeout, surely_dead=False)
+            drop_node(access, others, node, cluster_id, role_timeout, surely_dead=False)
         admission.leave(engine, spec.target, access.clock)
     # Raft takes in one member after the other; several at once time out (and then join all the same).
     serial = (
@@ -111,14 +110,33 @@ def _settled(engine: EngineApi, target: Target, limit: Deadline, patience: Deadl
 
 
 def _unlock(
-    access: Access, spec: MemberSpec, others: Sequence[Target], cluster_id: str, local: LocalSwarm, limit: Deadline
-) -> None:
-    """Unlock an engine of the declared swarm with the key that another manager has. Raises ForeignSwarm, SwarmLocked."""
+    access: Access,
+    spec: MemberSpec,
+    others: Sequence[Target],
+    cluster_id: str,
+    former_id: str,
+    local: LocalSwarm,
+    limit: Deadline,
+) -> bool:
+    """Unlock an engine with the key that another manager has; False, and nothing done, where it is no manager any more.
+
+    Such a one was demoted and restarted before it had heard of it: unlocked, it would join raft once more. Raises
+    ForeignSwarm, SwarmLocked, NoManager.
+    """
     theirs = access.cluster_on_disk(spec.target, local.root)
     if theirs and theirs != cluster_id:
         raise foreign(spec.target, theirs, cluster_id, local)
     manager = find_manager(access, others, cluster_id, limit)
+    # A locked engine does not tell its node id.
+    own = [n for n in nodes.everyone(manager.engine, limit) if former_id == n["ID"] or _is_at(n, spec.target)]
+    if not any(nodes.role_of(node) == "manager" for node in own):
+        return False
     autolock.unlock(access, spec.target, persist(manager.engine.swarm_unlock_key, limit))
+    return True
+
+
+def _is_at(node: Json, target: Target) -> bool:
+    return nodes.address_of(node) == target.address
 
 
 def _demote_absent(
@@ -196,8 +214,7 @@ def _clear_way(
     place in raft another engine has taken is that engine's now.
     """
     for node in nodes.everyone(manager.engine, Deadline.after(timeout, access.clock)):
-        here = nodes.address_of(node) == spec.target.address
-        if here or (node["ID"] == former_id and not nodes.reachable(node)):
+        if _is_at(node, spec.target) or (node["ID"] == former_id and not nodes.reachable(node)):
             drop_node(access, known, node, cluster_id, timeout, surely_dead=True)
 
 
@@ -240,7 +257,15 @@ def _converge(
     elif spec.role == "worker" and (nodes.role_of(node) == "manager" or nodes.in_raft(node) or local.control):
         where = str(spec.target)
         demote(
-            access, known, local.node_id, cluster_id, role_timeout, where=where, target=spec.target, retiring=retiring
+            access,
+            known,
+            local.node_id,
+            cluster_id,
+            role_timeout,
+            where=where,
+            target=spec.target,
+            stays=True,
+            retiring=retiring,
         )
         limit = Deadline.after(role_timeout, access.clock)
         manager = find_manager(access, known, cluster_id, limit, avoid=local.node_id)

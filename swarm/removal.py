@@ -82,7 +82,8 @@ def drop_node(
 ) -> None:
     """Remove a node object whose machine is gone or is another one now. Raises as :func:`remove` does."""
     where = f"{nodes.hostname_of(node)} ({nodes.address_of(node)}, id {node['ID']})"
-    if nodes.in_raft(node) or nodes.role_of(node) == "manager":
+    # One that is no manager for the swarm and yet in raft (half_demoted) is not demoted again, but raft lets go of it here.
+    if nodes.role_of(node) == "manager":
         demote(access, known, node["ID"], cluster_id, timeout, where=where, surely_dead=surely_dead)
     manager = find_manager(access, known, cluster_id, Deadline.after(timeout, access.clock))
     nodes.remove(manager.engine, node["ID"], Deadline.after(ELECTION, access.clock))

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proxmox_swarm.host.deadline import Deadline
+from proxmox_swarm.host.deadline import Clock, Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import Access, place_of
 from proxmox_swarm.swarm.engine import Json
-from proxmox_swarm.swarm.errors import EngineError, NoManager, QuorumAtRisk, RoleTimeout
+from proxmox_swarm.swarm.errors import EngineError, Failure, NoManager, QuorumAtRisk, RoleTimeout
+from proxmox_swarm.swarm.local import LocalSwarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.quorum import Quorum, can_remove
 
 #: A host that says nothing for so long about its own demotion is not waited for.
 SILENCE = 15.0
+#: A demotion that goes on by itself is out of raft after so long.
+UNDER_WAY = 20.0
 
 
 def promote(access: Access, manager: Manager, target: Target, node_id: str, cluster_id: str, timeout: float) -> None:
@@ -58,12 +61,14 @@ def demote(
     *,
     where: str,
     target: Target | None = None,
+    stays: bool = False,
     surely_dead: bool = False,
     retiring: Sequence[Target] = (),
 ) -> None:
     """Take a manager out of raft, if the others keep a majority, and wait until it is out.
 
-    ``target`` is the node's host where it can be asked for its side of it. ``surely_dead`` says that no engine with this
+    ``target`` is the node's host where it can be asked for its side of it; one that ``stays`` in the swarm is waited for
+    until it has its certificate as a worker. ``surely_dead`` says that no engine with this
     node id is running, whatever the swarm believes. ``retiring`` are managers that are to go as well: dead ones among them
     go first. Raises QuorumAtRisk, NoManager, RoleTimeout, EngineError, LockBusy.
     """
@@ -83,7 +88,7 @@ def demote(
             # A member object that raft has lost already (after force-new-cluster): there is nothing to demote.
             if error.status != 404:
                 raise
-        _await_worker(access, manager, target, node_id, limit, where)
+        _await_worker(access, manager, target, node_id, limit, where, stays=stays)
 
 
 def retire_dead(
@@ -161,7 +166,14 @@ def way_out(all_nodes: Sequence[Json], node: Json) -> str:
 
 
 def _await_worker(
-    access: Access, manager: Manager, target: Target | None, node_id: str, limit: Deadline, where: str
+    access: Access,
+    manager: Manager,
+    target: Target | None,
+    node_id: str,
+    limit: Deadline,
+    where: str,
+    *,
+    stays: bool,
 ) -> None:
     silent: list[Deadline] = []
 
@@ -174,7 +186,9 @@ def _await_worker(
             # Raft has let go of it; a host that went away meanwhile has nothing more to say.
             silent[:] = silent or [Deadline.after(SILENCE, limit.clock)]
             return True if silent[0].over else None
-        return None if local is not None and local.control else True
+        if local is None or target is None:
+            return True
+        return None if local.control or (stays and not _certified(access, target, local)) else True
 
     if limit.poll(both) is None:
         raise RoleTimeout(
@@ -183,6 +197,36 @@ def _await_worker(
             came_back=f"still a manager after {limit.seconds:.0f} s",
             do_now="Run again: a demotion goes on by itself. A node promoted a moment ago takes half a minute.",
         )
+
+
+def _certified(access: Access, target: Target, local: LocalSwarm) -> bool:
+    """Whether a node that left raft has its certificate as a worker, which comes seconds later.
+
+    An engine that restarts in between takes itself for a manager and joins raft once more (measured with 26.1). A locked
+    one gets none.
+    """
+    if local.state not in ("active", "pending"):
+        return True
+    try:
+        return access.role_on_disk(target, local.root) != "manager"
+    except Failure:
+        return False
+
+
+def half_demoted(manager: Manager, node: Json, clock: Clock) -> bool:
+    """Whether a demotion was broken off by a restart: the swarm has the node as a worker, raft as a member, for good.
+
+    One that is under way is waited for. Raises EngineError.
+    """
+    if nodes.role_of(node) != "worker" or not nodes.in_raft(node):
+        return False
+    limit = Deadline.after(UNDER_WAY, clock)
+
+    def settled() -> bool | None:
+        current = nodes.get(manager.engine, node["ID"], limit)
+        return True if current is None or nodes.role_of(current) != "worker" or not nodes.in_raft(current) else None
+
+    return limit.poll(settled, 0.5) is None
 
 
 def _role(role: str) -> Any:

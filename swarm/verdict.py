@@ -148,6 +148,8 @@ def compare(spec: MemberSpec, node_id: str, node: Json, ghosts: Sequence[Json]) 
             f"the swarm has it as {nodes.state_of(node)}: {(node.get('Status') or {}).get('Message', '')}",
         )
     if nodes.in_raft(node) and not nodes.reachable(node):
+        if nodes.role_of(node) == "worker":
+            return "not_ready", "its demotion was broken off by a restart: it is a worker, and raft still counts it"
         return "not_ready", "the leader does not reach this manager"
     found = []
     if node_id and node["ID"] != node_id:

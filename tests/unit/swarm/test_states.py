@@ -219,7 +219,9 @@ def test_joining_ends_in_the_declared_member_or_changes_nothing(scene: Scene, ca
             return membership.converge(scene.spec, known(scene), scene.swarm.id, scene.last, **common)
         return membership.join_or_adopt(scene.spec, known(scene), scene.swarm.id, **common)
 
-    if case.join is not None:
+    # A worker has no lock: such an engine has not heard of its demotion, and is not made a manager once more.
+    demoted = case.verdict == "locked" and scene.spec.role == "worker"
+    if case.join is not None and not demoted:
         with pytest.raises(case.join) as caught:
             run()
         assert scene.spec.target.node in str(caught.value).splitlines()[0]
@@ -235,9 +237,10 @@ def test_joining_ends_in_the_declared_member_or_changes_nothing(scene: Scene, ca
     assert node.in_raft is (scene.spec.role == "manager")
     assert sum(n.in_raft for n in scene.swarm.nodes.values()) == 3, "raft holds no phantom"
     assert scene.others() == others
-    assert (state.node_id != scene.last.node_id) is case.rejoins
+    rejoins = case.rejoins or demoted
+    assert (state.node_id != scene.last.node_id) is rejoins
     joins = [detail for _, name, detail in scene.world.calls if name == "swarm_join"]
-    assert [body["Availability"] for body in joins] == ["drain"] * case.rejoins
+    assert [body["Availability"] for body in joins] == ["drain"] * rejoins
     assert "SWMTKN" not in repr(state)
     again = len(scene.world.calls)
     assert run() == state

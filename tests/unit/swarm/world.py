@@ -152,6 +152,10 @@ class World(ServicesOfWorld):
         machine.on = True
         if machine.certificate is not None:
             machine.state = "locked" if machine.lock else "active"
+            node = self.node_of(machine)
+            if node is not None and machine.certificate[2] == "manager" and node.spec["Role"] == "worker":
+                # It was restarted between leaving raft and its certificate as a worker, and joins raft once more.
+                node.in_raft = True
 
     def build(self, managers: Sequence[str], workers: Sequence[str] = ()) -> Swarm:
         """A swarm of these, as if made long ago."""
@@ -256,6 +260,10 @@ class World(ServicesOfWorld):
         certificate = self.reach(target).certificate
         return certificate[0] if certificate else ""
 
+    def role_on_disk(self, target: Target, root: str) -> str:
+        certificate = self.reach(target).certificate
+        return certificate[2] if certificate else ""
+
     def host_facts(self, target: Target, mounts: Sequence[str]) -> HostFacts:
         machine = self.reach(target)
         pem = ""
@@ -331,7 +339,9 @@ class FakeEngine(ServicesOfEngine):
             swarm["RemoteManagers"] = [
                 {"NodeID": n.id, "Addr": f"{n.address}:2377"} for n in store.nodes.values() if n.in_raft
             ]
-            if role == "manager" and machine.state == "active":
+            node = store.nodes.get(node_id)
+            left_raft = node is not None and node.spec["Role"] == "worker" and not node.in_raft
+            if role == "manager" and machine.state == "active" and not left_raft:
                 swarm["ControlAvailable"] = True
                 if self.world.now < self.world.leaderless_until:
                     swarm["Error"] = NO_LEADER
@@ -562,7 +572,7 @@ class FakeEngine(ServicesOfEngine):
     def node_remove(self, node_id: str, *, force: bool = False) -> None:
         _, swarm = self._manage("node_remove", (node_id, force))
         node = self._find(swarm, node_id)
-        if node.in_raft:
+        if node.in_raft and node.spec["Role"] == "manager":
             raise self._error(400, f"node {node_id} is a cluster manager and is a member of the raft cluster.")
         if self._state(swarm, node) == "ready" and not force:
             raise self._error(400, f"node {node_id} is not down and can't be removed")
