@@ -95,7 +95,7 @@ class Progress:
     def _diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
         severity = diagnostic.get("severity")
         text = _uncoloured(diagnostic["message"]).strip().removeprefix(WRAPPER)
-        if severity == "info" and text.startswith(OF_ALL):
+        if severity in {"info", "info#err"} and text.startswith(OF_ALL):
             self.say(line("swarm", text.removeprefix(OF_ALL), time.monotonic() - self.started))
         if severity not in {"error", "warning"} or text in self.errors or text in SAID_ANYWAY:
             return

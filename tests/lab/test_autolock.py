@@ -55,7 +55,11 @@ def up(swarm: Project, *words: str) -> str:
 
 
 def state(swarm: Project, name: str) -> str:
-    return str(swarm.engine(ADDRESS[name])["LocalNodeState"])
+    """An engine's own word, once it has made up its mind after a restart."""
+    limit = time.monotonic() + 20
+    while (found := swarm.engine(ADDRESS[name])["LocalNodeState"]) == "pending" and time.monotonic() < limit:
+        time.sleep(0.2)
+    return str(found)
 
 
 def states(swarm: Project) -> set[str]:

@@ -121,7 +121,7 @@ def test_nodes_that_were_there_before_are_told_as_adopted(settings: Settings) ->
 
 def test_what_is_said_of_the_swarm_as_a_whole_is_told_when_it_happens(watcher: Watcher) -> None:
     told = watcher.feed(
-        diagnostic("info", "swarm: unlock key rotated\n"), diagnostic("info", "app-1: manager active\n")
+        diagnostic("info#err", "swarm: unlock key rotated\n"), diagnostic("info#err", "app-1: manager active\n")
     )
     assert told == ["swarm     unlock key rotated"]
 
