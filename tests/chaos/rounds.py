@@ -49,6 +49,8 @@ class Outcome:
     runs: int = 0
     #: the longest time without an acknowledged write of the probe
     gap: float = 0.0
+    #: machines that held a certificate of the same node at some time, by its id: docs/runbooks/two-engines-one-node.md
+    sharing: dict[str, list[str]] = field(default_factory=dict)
 
 
 def plan(seed: str, count: int) -> Iterator[Round]:
@@ -82,6 +84,8 @@ def play(project: Project, probe: Probe, this: Round, logs: Path) -> Outcome:
             [f"{len(lost_writes)} acknowledged writes are lost: {lost_writes[:3]}"] if lost_writes else []
         )
     outcome.gap = probe.gaps(begun)
+    if outcome.problems:
+        outcome.sharing |= project.sharing()
     return outcome
 
 
@@ -131,6 +135,8 @@ def _disturbed_up(project: Project, this: Round, everyone: Declaration, log: Pat
         faults.mend(this.fault, project, everyone)
     code = _ended(up, UP_LIMIT)
     outcome.notes.append(f"the `up` that it struck {_how(code)}")
+    if code != 0:
+        outcome.sharing |= project.sharing()
     if code is None:
         outcome.problems.append(f"`up` did not end in {UP_LIMIT:.0f} s")
     return struck
