@@ -30,6 +30,11 @@ def ask(question: str) -> str:
     return str(typer.prompt(question))
 
 
+def _key() -> str:
+    """The unlock key that comes on standard input, where neither process list nor shell history shows it."""
+    return sys.stdin.readline().strip()
+
+
 @app.command()
 def up(stack: StackOption = "lab") -> None:
     """Everything from a fresh machine to a running swarm in the lab; then prints what is there."""
@@ -197,6 +202,9 @@ ToOption = Annotated[Path | None, typer.Option("--to", help="The file; by defaul
 GoneOption = Annotated[
     bool, typer.Option("--others-are-gone", help="The managers not shown to be off are off, or gone for good.")
 ]
+KeyOption = Annotated[
+    bool, typer.Option("--key-from-stdin", help="Read the unlock key there instead of in the stack's outputs.")
+]
 
 
 @app.command()
@@ -218,14 +226,20 @@ def backup(
 
 @app.command()
 def recover(
-    stack: StackOption = "lab", to: ToOption = None, yes: YesOption = False, others_are_gone: GoneOption = False
+    stack: StackOption = "lab",
+    to: ToOption = None,
+    yes: YesOption = False,
+    others_are_gone: GoneOption = False,
+    key_from_stdin: KeyOption = False,
 ) -> None:
     """Lost quorum: go on from the manager that knows the most, as the only one."""
     from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.recovery import Choices
     from proxmox_swarm.cli.recovery import recover as run
 
     enter_lab(stack)
-    run(stack, Path.cwd(), to, yes=yes, others_are_gone=others_are_gone, say=say, ask=ask)
+    chosen = Choices(yes=yes, others_are_gone=others_are_gone, key=_key() if key_from_stdin else None)
+    run(stack, Path.cwd(), to, chosen, say, ask)
 
 
 @app.command()
@@ -238,30 +252,21 @@ def restore(
     discard_newer: Annotated[
         bool, typer.Option("--discard-newer", help="Go back to the backup although a manager holds newer state.")
     ] = False,
+    key_from_stdin: KeyOption = False,
 ) -> None:
     """All managers lost: put a backup on one of them and go on from there."""
     from proxmox_swarm.cli.inside import enter_lab
+    from proxmox_swarm.cli.recovery import Choices
     from proxmox_swarm.cli.recovery import restore as run
 
     enter_lab(stack)
-    run(
-        stack,
-        Path.cwd(),
-        file,
-        node,
-        yes=yes,
-        others_are_gone=others_are_gone,
-        discard_newer=discard_newer,
-        say=say,
-        ask=ask,
-    )
+    chosen = Choices(yes, others_are_gone, discard_newer, _key() if key_from_stdin else None)
+    run(stack, Path.cwd(), file, node, chosen, say, ask)
 
 
 @app.command()
 def unlock(
-    key_from_stdin: Annotated[
-        bool, typer.Option("--key-from-stdin", help="Read the key there instead of in the stack's outputs.")
-    ] = False,
+    key_from_stdin: KeyOption = False,
     stack: StackOption = "lab",
 ) -> None:
     """Give the managers that are locked, after their engines have restarted, their key."""
@@ -269,7 +274,7 @@ def unlock(
     from proxmox_swarm.cli.unlock import unlock as run
 
     enter_lab(stack)
-    names = run(stack, Path.cwd(), sys.stdin.readline().strip() if key_from_stdin else None)
+    names = run(stack, Path.cwd(), _key() if key_from_stdin else None)
     say(f"unlocked: {', '.join(names)}" if names else "no declared manager is locked; nothing changed")
 
 

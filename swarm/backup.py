@@ -54,7 +54,6 @@ def take(
     limit = Deadline.after(ELECTION, access.clock)
     engine = find_manager(access, managers, cluster_id, limit).engine
     target, found = _choose(managers, persist(engine.nodes, limit), node, stop_decisions=stop_decisions)
-    autolock = bool(persist(engine.swarm_inspect, limit)["Spec"].get("EncryptionConfig", {}).get("AutoLockManagers"))
     contents = count(engine, limit)
     packed: list[Packed] = []
 
@@ -78,12 +77,10 @@ def take(
             came_back=f"what is on its disk is not that of node {found['ID']}",
             do_now="Run `up` with a refresh, then take the backup again.",
         )
-    return Backup(describe(target, cluster_id, content, found, contents, autolock=autolock), content.data, content.down)
+    return Backup(describe(target, cluster_id, content, found, contents), content.data, content.down)
 
 
-def describe(
-    target: Target, cluster_id: str, packed: Packed, node: Json, contents: dict[str, int], *, autolock: bool
-) -> Manifest:
+def describe(target: Target, cluster_id: str, packed: Packed, node: Json, contents: dict[str, int]) -> Manifest:
     """The manifest of a backup. ``node`` is the node's object, ``{}`` where no manager can be asked for it."""
     engine = (node.get("Description") or {}).get("Engine") or {}
     return Manifest(
@@ -94,7 +91,7 @@ def describe(
         engine=str(engine.get("EngineVersion") or ""),
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=packed.position.commit if packed.position else 0,
-        autolock=autolock,
+        autolock=packed.locked,
         contents=contents,
         sha256=packed.sha256,
     )

@@ -62,8 +62,9 @@ def join_or_adopt(
     if local.state != "inactive":
         known = _standing(access, spec, managers, cluster_id, local, former_id, limit)
         if known is not None:
-            # A member that is on its way back gets the time it needs.
-            local = _settled(engine, spec.target, limit, limit)
+            # A member that is on its way back gets the time it needs; one whose certificate is over never comes back.
+            if not local.expired:
+                local = _settled(engine, spec.target, limit, limit)
             manager, node = known
             if local.state == "active" and not half_demoted(manager, node, access.clock):
                 _require_address(spec, local)
@@ -163,15 +164,19 @@ def _standing(
     former_id: str,
     limit: Deadline,
 ) -> tuple[Manager, Json] | None:
-    """The node's object in the declared swarm; None when it has none there of its own. Raises ForeignSwarm."""
+    """The node's object in the declared swarm; None when it has none there of its own. Raises ForeignSwarm.
+
+    An engine whose part in the swarm fails to start does not say who it is: it is who it was.
+    """
     theirs = local.cluster_id or access.cluster_on_disk(spec.target, local.root)
     if theirs and theirs != cluster_id:
         raise foreign(spec.target, theirs, cluster_id, local)
     manager = find_manager(access, managers, cluster_id, limit)
-    if not local.node_id:
+    node_id = local.node_id or (former_id if local.state == "error" else "")
+    if not node_id:
         return None
     everyone = nodes.everyone(manager.engine, limit)
-    node = nodes.find(everyone, local.node_id)
+    node = nodes.find(everyone, node_id)
     own = node is not None and nodes.shared(everyone, local, former_id) is None
     return (manager, node) if node is not None and own else None
 

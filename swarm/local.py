@@ -25,6 +25,11 @@ class LocalSwarm:
     engine_id: str
     root: str
 
+    @property
+    def expired(self) -> bool:
+        """Whether the engine says that its certificate is over (swarmkit ca/certificates.go): it never comes back then."""
+        return self.state == "error" and "not valid after" in self.error
+
 
 def local_swarm(info: dict[str, Any]) -> LocalSwarm:
     """Read the part of ``GET /info`` that matters here.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm import autolock, locked_key, nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.backup import count
 from proxmox_swarm.swarm.errors import Failure, RecoveryRefused, SwarmError, SwarmLocked
@@ -20,6 +21,10 @@ from proxmox_swarm.swarm.survey import Sight
 
 #: An init that forces answers after some 20 s; dockerd may have much to start besides.
 FORCE_TIMEOUT = 180.0
+#: When the force is done, an init writes its spec over the swarm's. Whatever is in it, that turns locking off and begins
+#: another rotation of a root CA that was rotated before (moby convert/swarm.go, MergeSwarmSpecToGRPC). This one it cannot
+#: read: the init ends with an error, and the swarm keeps its own.
+UNUSABLE_SPEC = {"CAConfig": {"ExternalCAs": [{"Protocol": "none: the swarm keeps its spec"}]}}
 #: A dockerd that is being restarted is back, with a leader, after some seconds.
 RESTART = 30.0
 #: After a change of leader nodes are unknown until their next heartbeat, and given up after 27 to 33 s (swarmkit dispatcher).
@@ -40,6 +45,7 @@ def force(
     cluster_id: str,
     keep: Callable[[Packed], None],
     *,
+    keys: Sequence[str] = (),
     data_path: str = "",
     access: Access = SSH,
     files: StateFiles = SSH_FILES,
@@ -47,35 +53,60 @@ def force(
     """Make the survivor the only manager of its swarm, from the raft state on its disk.
 
     Its state is packed first, with dockerd stopped, and given to ``keep``; dockerd is then started without its swarm, so that
-    it reaches no other manager any more, and told to force a new cluster. ``data_path`` is its address for overlay traffic
-    where that is another one. Raises SwarmLocked, SwarmError, HostError.
+    it reaches no other manager any more, and told to force a new cluster. Where managers lock themselves, one of ``keys``
+    opens its key file for that. ``data_path`` is its address for overlay traffic where that is another one. Raises
+    SwarmLocked, SwarmError, HostError.
     """
+    clear = None
     if survivor.disk is not None and survivor.disk.locked:
-        raise SwarmLocked(
-            "forcing a new cluster",
-            where=str(survivor.target),
-            came_back="its raft state is encrypted with the unlock key, and no engine can force a new cluster from that "
-            "(moby issue 36852)",
-            do_now="Bring a majority of the managers back and unlock them. Nothing was changed.",
-        )
+        clear = unsealed(files.read_key(survivor.target, survivor.root), keys, where=str(survivor.target))
     keep(files.save(survivor.target, survivor.root, detach=True))
-    init(survivor.target, cluster_id, data_path=data_path, access=access)
+    init(survivor, cluster_id, clear, data_path=data_path, access=access, files=files)
 
 
-def init(target: Target, cluster_id: str, *, data_path: str = "", access: Access = SSH) -> None:
-    """Force a new cluster from the detached raft state on a node; judged by what its engine is afterwards."""
+def unsealed(key_file: bytes, keys: Sequence[str], *, where: str) -> bytes:
+    """The key file in clear. No engine unlocks and forces at once (moby issue 36852). Raises SwarmLocked."""
+    clear = locked_key.opened(key_file, keys)
+    if clear is None:
+        raise SwarmLocked(
+            "opening the raft state",
+            where=where,
+            came_back="its keys are encrypted, and no unlock key that is known here fits"
+            if keys
+            else "no key is known",
+            do_now="Give the unlock key of that time on standard input, with --key-from-stdin. Nothing was changed.",
+        )
+    return clear
+
+
+def init(
+    survivor: Sight,
+    cluster_id: str,
+    clear: bytes | None = None,
+    *,
+    data_path: str = "",
+    access: Access = SSH,
+    files: StateFiles = SSH_FILES,
+) -> None:
+    """Force a new cluster from the detached raft state on a node; judged by what its engine is afterwards.
+
+    ``clear`` is its key file in clear, where that is encrypted; the engine encrypts it again when it leads.
+    """
+    target = survivor.target
+    if clear is not None:
+        files.write_key(target, survivor.root, clear)
     limit = Deadline.after(FORCE_TIMEOUT, access.clock)
     address = with_port(target.address, MANAGEMENT)
     # Address pool and ports are left out: those of the swarm stay (swarmkit manager.go, becomeLeader).
     addresses = {"ListenAddr": address, "AdvertiseAddr": address, "DataPathAddr": data_path}
-    body = {**addresses, "ForceNewCluster": True, "Spec": {}}
+    body = {**addresses, "ForceNewCluster": True, "Spec": UNUSABLE_SPEC}
     refused: Failure | None = None
     try:
         access.engine(target).swarm_init(body)
     except Failure as error:
         refused = error
-    forced = limit.poll(lambda: _is_manager(access, target, cluster_id), 0.5) if _may_come(access, target) else None
-    if forced is None:
+    forced = _may_come(access, target) and _leads(access, target, cluster_id, (), limit)
+    if not forced:
         raise SwarmError(
             "forcing a new cluster",
             where=str(target),
@@ -84,20 +115,30 @@ def init(target: Target, cluster_id: str, *, data_path: str = "", access: Access
         )
 
 
-def was_forced(begun: Sight, cluster_id: str, *, access: Access = SSH) -> bool:
+def was_forced(begun: Sight, cluster_id: str, keys: Sequence[str] = (), *, access: Access = SSH) -> bool:
     """Whether a recovery that was begun on a node has come as far as its force; its dockerd may be restarting just now."""
     if begun.disk is None or not begun.recovering or not begun.disk.attached:
         return False
-    patience = Deadline.after(RESTART, access.clock)
-    return patience.poll(lambda: _is_manager(access, begun.target, cluster_id), 0.5) is not None
+    return _leads(access, begun.target, cluster_id, keys, Deadline.after(RESTART, access.clock))
 
 
-def finish(survivor: Sight, cluster_id: str, *, access: Access = SSH, files: StateFiles = SSH_FILES) -> Outcome:
-    """Take the force out of dockerd's memory by a restart, wait for the nodes to come back, and count what is there."""
+def finish(
+    survivor: Sight,
+    cluster_id: str,
+    keys: Sequence[str] = (),
+    *,
+    access: Access = SSH,
+    files: StateFiles = SSH_FILES,
+) -> Outcome:
+    """Take the force out of dockerd's memory by a restart, wait for the nodes to come back, and count what is there.
+
+    A manager that locks itself is unlocked with the swarm's own key, else one of ``keys``.
+    """
     target = survivor.target
-    files.finish(target, survivor.root)
     limit = Deadline.after(FORCE_TIMEOUT, access.clock)
-    if limit.poll(lambda: _is_manager(access, target, cluster_id), 0.5) is None:
+    key = persist(access.engine(target).swarm_unlock_key, limit)
+    files.finish(target, survivor.root)
+    if not _leads(access, target, cluster_id, [key, *keys], limit):
         raise SwarmError(
             "waiting for the recovered swarm",
             where=str(target),
@@ -108,8 +149,8 @@ def finish(survivor: Sight, cluster_id: str, *, access: Access = SSH, files: Sta
     contents = count(engine, limit)
 
     def settled() -> bool | None:
-        states = [nodes.state_of(node) for node in persist(engine.nodes, limit)]
-        return True if all(state in ("ready", "down") for state in states) else None
+        waited_for = [n for n in persist(engine.nodes, limit) if nodes.role_of(n) == "worker" or nodes.in_raft(n)]
+        return True if all(nodes.is_ready(node) for node in waited_for) else None
 
     Deadline.after(REATTACH, access.clock).poll(settled, 1.0)
     everyone = sorted(persist(engine.nodes, limit), key=nodes.hostname_of)
@@ -125,9 +166,30 @@ def give_up(begun: Sight, *, files: StateFiles = SSH_FILES) -> str | None:
     return files.undo(begun.target, begun.root)
 
 
-def _is_manager(access: Access, target: Target, cluster_id: str) -> bool | None:
-    place = place_of(access, target)
-    return True if place is not None and place.control and not place.error and place.cluster_id == cluster_id else None
+def _leads(access: Access, target: Target, cluster_id: str, keys: Sequence[str], limit: Deadline) -> bool:
+    """Whether the node is a manager of the swarm with a leader, before the limit; a locked one gets its key."""
+
+    def check() -> bool | None:
+        place = place_of(access, target)
+        if place is not None and place.state == "locked" and keys:
+            _unlock(access, target, keys)
+            return None
+        return (place is not None and place.control and not place.error and place.cluster_id == cluster_id) or None
+
+    return limit.poll(check, 0.5) is not None
+
+
+def _unlock(access: Access, target: Target, keys: Sequence[str]) -> None:
+    for key in keys:
+        with contextlib.suppress(SwarmLocked):
+            autolock.unlock(access, target, key)
+            return
+    raise SwarmLocked(
+        "unlocking the recovered manager",
+        where=str(target),
+        came_back="no unlock key that is known here fits",
+        do_now="Give the swarm's key on standard input, with --key-from-stdin; the recovery goes on from here.",
+    )
 
 
 def _may_come(access: Access, target: Target) -> bool:

@@ -122,9 +122,9 @@ def _drain(access: Access, manager: Manager, node: Json, target: Target, timeout
 
 
 def _known_again(access: Access, target: Target, node_id: str, cluster_id: str) -> LocalSwarm | None:
-    """The engine's place. A locked engine knows no id of its own; its certificate tells that it is in this swarm."""
+    """The engine's place. One that is locked, or in error, knows no id of its own; its certificate tells its swarm."""
     local = place_of(access, target)
-    if local is None or local.state != "locked":
+    if local is None or local.state not in ("locked", "error"):
         return local
     try:
         ours = access.cluster_on_disk(target, local.root) == cluster_id

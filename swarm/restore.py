@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from proxmox_swarm.swarm import recovery
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.backup_file import Manifest
-from proxmox_swarm.swarm.errors import BackupUnusable, ForeignSwarm, HostError, RecoveryRefused, SwarmLocked
-from proxmox_swarm.swarm.state_files import SSH_FILES, Packed, StateFiles
+from proxmox_swarm.swarm.errors import BackupUnusable, ForeignSwarm, HostError, RecoveryRefused
+from proxmox_swarm.swarm.state_files import SSH_FILES, Packed, StateFiles, key_in
 from proxmox_swarm.swarm.survey import Sight, Survey
 
 
 def check(manifest: Manifest, cluster_id: str, node: str) -> None:
-    """Raise BackupUnusable, SwarmLocked unless the backup is of this swarm and of this node."""
+    """Raise BackupUnusable unless the backup is of this swarm and of this node."""
     what = f"restoring a backup of {manifest.taken}"
     if manifest.cluster_id != cluster_id:
         raise BackupUnusable(
@@ -24,13 +26,6 @@ def check(manifest: Manifest, cluster_id: str, node: str) -> None:
             f"{what} on {node}",
             came_back=f"it was taken on {manifest.node}, and node id and certificate in it are that node's",
             do_now=f"Restore it with --node {manifest.node}, whose machine may be a new one: nothing was changed.",
-        )
-    if manifest.autolock:
-        raise SwarmLocked(
-            f"{what} on {node}",
-            came_back="its keys are encrypted with the unlock key, and no engine can force a new cluster from that "
-            "(moby issue 36852)",
-            do_now="Nothing was changed.",
         )
 
 
@@ -69,6 +64,7 @@ def put(
     cluster_id: str,
     manifest: Manifest,
     content: bytes,
+    clear: bytes | None,
     *,
     data_path: str = "",
     access: Access = SSH,
@@ -76,9 +72,16 @@ def put(
 ) -> str | None:
     """Put the state in place and force a new cluster from it; where the state that was there is now.
 
-    ``data_path`` is the node's address for overlay traffic where that is another one.
-    Raises SwarmError, HostError.
+    ``clear`` is the backup's key file in clear, where that is encrypted; ``data_path`` is the node's address for overlay
+    traffic where that is another one. Raises SwarmError, HostError.
     """
     aside = files.put(sight.target, sight.root, Packed(content, manifest.sha256, 0))
-    recovery.init(sight.target, cluster_id, data_path=data_path, access=access)
+    recovery.init(sight, cluster_id, clear, data_path=data_path, access=access, files=files)
     return aside
+
+
+def clear_key(manifest: Manifest, content: bytes, keys: Sequence[str]) -> bytes | None:
+    """The backup's key file in clear; None where it is so already. Raises SwarmLocked."""
+    if not manifest.autolock:
+        return None
+    return recovery.unsealed(key_in(content), keys, where=f"the backup of {manifest.taken}")

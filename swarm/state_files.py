@@ -13,6 +13,7 @@ from proxmox_swarm.host.remote import raft_position
 from proxmox_swarm.host.script import run_script, run_with_data
 from proxmox_swarm.host.target import Target
 
+KEY_FILE = "certificates/swarm-node.key"
 CONNECT_TIMEOUT = 20.0
 #: For a stop or a start of dockerd: containers get ten seconds to end, and dockerd takes its time with many of them.
 DOCKERD_TIMEOUT = 120.0
@@ -59,12 +60,16 @@ class StateOnDisk:
 
 @dataclass(frozen=True)
 class Packed:
-    """A swarm folder, packed while dockerd was stopped for ``down`` seconds, and how far the raft state in it is."""
+    """A swarm folder, packed while dockerd was stopped for ``down`` seconds, and how far the raft state in it is.
+
+    ``locked``: the keys in it are encrypted with the unlock key.
+    """
 
     data: bytes
     sha256: str
     down: float
     position: RaftPosition | None = None
+    locked: bool = False
 
 
 class StateFiles(Protocol):
@@ -81,6 +86,12 @@ class StateFiles(Protocol):
 
     def put(self, target: Target, root: str, packed: Packed) -> str | None:
         """Put a packed folder in place, detached. Returns where the one that was there is now."""
+
+    def read_key(self, target: Target, root: str) -> bytes:
+        """The file with the node's private key, and those of raft's log in its headers; b"" where there is none."""
+
+    def write_key(self, target: Target, root: str, key: bytes) -> None:
+        """Put another such file in place, while dockerd is in no swarm."""
 
     def undo(self, target: Target, root: str) -> str | None:
         """Give up a recovery that was begun here: dockerd finds its own state again; state that was put there is moved.
@@ -103,6 +114,14 @@ def position_in(packed: bytes) -> RaftPosition | None:
     return RaftPosition(**found, written=0) if found else None
 
 
+def key_in(packed: bytes) -> bytes:
+    """The key file in a packed swarm folder; b"" where there is none."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        found = next((member for member in archive if member.name == f"./{KEY_FILE}"), None)
+        content = archive.extractfile(found) if found is not None else None
+        return content.read() if content is not None else b""
+
+
 class SshStateFiles:
     """The real thing."""
 
@@ -116,13 +135,22 @@ class SshStateFiles:
     def save(self, target: Target, root: str, *, detach: bool = False) -> Packed:  # noqa: D102
         args = {"root": root, "save": True, "detach": detach, "timeout": DOCKERD_TIMEOUT}
         result, data = _work(target, args, b"", "packing its raft state")
-        return Packed(data, result["sha256"], result["down"], position_in(data))
+        locked = b"ENCRYPTED" in key_in(data)
+        return Packed(data, result["sha256"], result["down"], position_in(data), locked)
 
     def put(self, target: Target, root: str, packed: Packed) -> str | None:  # noqa: D102
         args = {"root": root, "put": True, "sha256": packed.sha256, "timeout": DOCKERD_TIMEOUT}
         result, _ = _work(target, args, packed.data, "putting raft state in place")
         aside: str | None = result["aside"]
         return aside
+
+    def read_key(self, target: Target, root: str) -> bytes:  # noqa: D102
+        with connect(target, CONNECT_TIMEOUT) as host:
+            return host.read_file(f"{root}/swarm/{KEY_FILE}") or b""
+
+    def write_key(self, target: Target, root: str, key: bytes) -> None:  # noqa: D102
+        with connect(target, CONNECT_TIMEOUT) as host:
+            host.write_file(f"{root}/swarm/{KEY_FILE}", key, 0o600)
 
     def undo(self, target: Target, root: str) -> str | None:  # noqa: D102
         result, _ = _work(

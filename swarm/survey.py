@@ -107,7 +107,8 @@ class Survey:
                 "forcing a new cluster",
                 where=str(working.target),
                 came_back=f"swarm {self.cluster_id} has a leader and takes decisions",
-                do_now="There is nothing to recover: `up` with a refresh mends single nodes.",
+                do_now="There is nothing to recover: `up` with a refresh mends single nodes. A leader notices a loss after "
+                "some seconds: if it was just now, look again.",
             )
         voters = [s for s in self.mine if s.could_vote]
         known = [size for size in (len(self.sights), len(self.named)) if size]

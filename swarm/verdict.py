@@ -135,9 +135,11 @@ def _judge(
         return "unreachable", _line(error)
     if theirs and theirs != cluster_id:
         return "foreign", f"it is in swarm {theirs}"
+    if own.state == "error" and node is not None:  # it fails before it knows which node it is
+        return "error", own.error or "its engine gives no reason"
     if problem is not None:
         return "unreachable", _line(problem)
-    return "removed", f"the swarm has no node {own.node_id}, which its engine takes itself for"
+    return "removed", f"the swarm has no node {own.node_id or node_id}, which its engine takes itself for"
 
 
 def compare(spec: MemberSpec, node_id: str, node: Json, ghosts: Sequence[Json]) -> tuple[Verdict, str]:

@@ -8,10 +8,15 @@ import json
 import stat
 import tarfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.lab.project import ADDRESS, MANAGERS, VM_ID, Project
 from tests.lab.support import ELECTION, SEVEN, assert_whole, until
@@ -102,6 +107,12 @@ def all_reachable(swarm: Project, address: str) -> bool:
     return sorted(managers) == ["Leader", "Reachable", "Reachable"]
 
 
+def assert_settled(swarm: Project, address: str) -> None:
+    """Whole, once nodes are heard of again: after a change of leader they are unknown until their next heartbeat."""
+    until(lambda: {status for _, status, _, _ in swarm.summary(address)} == {"Ready"}, 60, "all nodes ready")
+    assert_whole(swarm, address=address)
+
+
 @pytest.fixture(scope="module")
 def file(filled: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of the swarm as it is at the beginning."""
@@ -145,10 +156,39 @@ def test_a_leader_whose_engine_restarts_is_a_manager_again(filled: Project) -> N
     before = known(swarm)
     led = leader(swarm, ADDRESS["docker-app-1"])
     other = next(name for name in MANAGERS if name != led)
-    swarm.ssh(ADDRESS[led], "systemctl restart docker")
-    until(lambda: all_reachable(swarm, ADDRESS[other]), 2 * ELECTION, "all managers back")
+    with QuorumWatch(swarm) as watch:
+        begun = time.time()
+        swarm.ssh(ADDRESS[led], "systemctl restart docker")
+        until(lambda: all_reachable(swarm, ADDRESS[other]), 2 * ELECTION, "all managers back")
+        assert len(watch.fewest(begun).reachable) >= 2, watch.told(begun)
+        assert watch.leaderless(begun) < ELECTION, watch.told(begun)
     assert_as_before(swarm, before, ADDRESS[other])
-    assert_whole(swarm, address=ADDRESS[other])
+    assert_settled(swarm, ADDRESS[other])
+
+
+def test_after_a_split_the_side_with_the_majority_goes_on_and_the_other_follows_later(filled: Project) -> None:
+    """One manager and one worker on one side, the others on the other; the operator reaches both."""
+    swarm = filled
+    before = known(swarm)
+    few, alone = ("docker-app-1", "docker-infra-1"), ADDRESS["docker-app-1"]
+    many, there = [name for name in SEVEN if name not in few], ADDRESS["docker-app-2"]
+    walls = [
+        f"{chain} {way} {ADDRESS[name]} -j DROP" for name in many for chain, way in (("INPUT", "-s"), ("OUTPUT", "-d"))
+    ]
+    with swarm.rules({ADDRESS[name]: walls for name in few}):
+        until(lambda: swarm.engine(alone)["Error"], 90, "the smaller side has no leader")
+        until(lambda: leader(swarm, there) in many, ELECTION, "the larger side has one")
+        swarm.ssh(there, "echo decided | docker config create meanwhile -")
+        assert "has a leader and takes decisions" in refused(swarm, "recover", "--yes")
+        assert "meanwhile" not in swarm.ssh(alone, "docker config ls 2>&1 || true")
+    until(lambda: all_reachable(swarm, there), 2 * ELECTION, "one swarm again")
+    until(
+        lambda: "meanwhile" in swarm.ssh(alone, "docker config ls 2>&1 || true"), ELECTION, "what was decided is known"
+    )
+    swarm.ssh(there, "docker config rm meanwhile")
+    assert_settled(swarm, alone)
+    assert swarm.engine(alone)["Cluster"]["ID"] == before["cluster"]
+    until(lambda: len(swarm.tasks("web", alone)) == len(WORKERS), 60, "a task on every worker")
 
 
 def test_a_quorum_that_is_cut_off_is_not_forced_and_comes_back_by_itself(filled: Project) -> None:
@@ -171,6 +211,7 @@ def test_a_quorum_that_is_cut_off_is_not_forced_and_comes_back_by_itself(filled:
             swarm.faults.mend(VM_ID[name])
     until(lambda: all_reachable(swarm, ADDRESS["docker-app-1"]), 2 * ELECTION, "the quorum back")
     assert_as_before(swarm, before, ADDRESS["docker-app-1"])
+    assert_settled(swarm, ADDRESS["docker-app-1"])
 
 
 def test_two_of_three_managers_lost_for_good(filled: Project, tmp_path: Path) -> None:
@@ -233,3 +274,130 @@ def test_all_managers_lost_and_a_backup_restored(filled: Project, file: Path) ->
     assert swarm.engine(address)["Nodes"] == 7
     assert_as_before(swarm, before, address)
     assert swarm.verdicts() == {}
+
+
+def test_a_swarm_whose_managers_lock_themselves_is_recovered_with_the_stack_s_key(filled: Project) -> None:
+    """No engine unlocks and forces at once; and an ordinary force ends the locking and rotates the root CA anew."""
+    swarm = filled
+    address = ADDRESS["docker-app-1"]
+    swarm.ssh(address, "docker swarm ca --rotate --quiet")
+    swarm.declare(cluster={"autolock": True})
+    swarm.make("up")
+    before = known(swarm)
+    key, ca = swarm.ssh(address, "docker swarm unlock-key -q"), authority(swarm, address)
+    assert key.startswith("SWMKEY-1-") and ca["ForceRotate"]
+    lost = ("docker-app-2", "docker-app-3")
+    for name in lost:
+        swarm.faults.crash(VM_ID[name])
+    until(lambda: swarm.engine(address)["Error"], 60, "the loss is noticed")
+
+    said, _ = ours(swarm, "recover", "--yes")
+    assert key.strip() not in said
+    assert_as_before(swarm, before, address)
+    assert swarm.ssh(address, "docker swarm unlock-key -q") == key
+    assert "ENCRYPTED" in swarm.ssh(address, "head -1 /var/lib/docker/swarm/certificates/swarm-node.key")
+    assert authority(swarm, address) == ca
+
+    swarm.make("up")
+    assert_whole(swarm, address=address)
+    assert swarm.engine(address)["Nodes"] == 7
+    assert authority(swarm, address) == ca
+    assert swarm.verdicts() == {}
+
+
+def authority(swarm: Project, address: str) -> dict[str, Any]:
+    """The root CA, how often its rotation was forced, and whether it is being rotated."""
+    cluster = swarm.engine(address)["Cluster"]
+    return {
+        "TrustRoot": cluster["TLSInfo"]["TrustRoot"],
+        "ForceRotate": cluster["Spec"]["CAConfig"].get("ForceRotate", 0),
+        "rotating": cluster["RootRotationInProgress"],
+    }
+
+
+def test_live_restore_set_by_hand_keeps_dockerd_down_until_up_takes_it_out(filled: Project) -> None:
+    swarm, address = filled, ADDRESS["docker-infra-3"]
+    swarm.ssh(
+        address,
+        "cd /etc/docker && sed -i '1s/{/{\"live-restore\": true,/' daemon.json && systemctl restart docker || true",
+    )
+    said = swarm.ssh(address, "journalctl -u docker -n 40 --no-pager")
+    assert "incompatible with swarm mode" in said, said
+    swarm.refresh()
+    assert swarm.verdicts() == {"docker-infra-3": "unreachable"}
+    swarm.make("up")
+    assert_whole(swarm)
+    assert swarm.verdicts() == {}
+
+
+def test_a_node_whose_certificate_ran_out_while_it_was_off_joins_anew(filled: Project) -> None:
+    """Certificates live for 90 days: one that is over is made with a root CA of the test's own."""
+    swarm, name = filled, "docker-infra-2"
+    manager, address = ADDRESS["docker-app-1"], ADDRESS[name]
+    node_id = swarm.nodes()[name]["ID"]
+    root = Authority()
+    swarm.ssh(manager, f"umask 077; cd /run; printf %s '{root.pem()}' > ca.pem; printf %s '{root.key_pem()}' > ca.key")
+    swarm.ssh(manager, "cd /run; docker swarm ca --rotate --quiet --ca-cert ca.pem --ca-key ca.key; rm ca.pem ca.key")
+    folder = "/var/lib/docker/swarm/certificates"
+    swarm.ssh(address, "systemctl stop docker.socket docker")
+    cluster_id = swarm.outputs()["clusterId"]
+    expired = root.expired(cluster_id, node_id, swarm.ssh(address, f"cat {folder}/swarm-node.key"))
+    swarm.ssh(address, f"printf %s '{expired}' > {folder}/swarm-node.crt; systemctl start docker")
+    assert "not valid after" in swarm.engine(address)["Error"], swarm.engine(address)
+
+    swarm.refresh()
+    found = swarm.members()[name]
+    assert found["verdict"] == "error" and "not valid after" in found["detail"], found
+    swarm.make("up")
+    assert_whole(swarm)
+    assert swarm.nodes()[name]["ID"] != node_id
+    assert swarm.engine(manager)["Nodes"] == 7
+    assert swarm.verdicts() == {}
+
+
+class Authority:
+    """A root CA of our own, and certificates of it as swarmkit makes them."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm-ca")])
+        now = datetime.now(UTC)
+        self._certificate = self._sign(self._name, self._key.public_key(), now, now + timedelta(days=7300), ca=True)
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime, *, ca: bool
+    ) -> x509.Certificate:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def pem(self) -> str:
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def key_pem(self) -> str:
+        form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return self._key.private_bytes(serialization.Encoding.PEM, *form).decode()
+
+    def expired(self, cluster_id: str, node_id: str, key_file: str) -> str:
+        """A worker's certificate for the key in its key file, over for a day."""
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "swarm-worker"),
+                x509.NameAttribute(NameOID.COMMON_NAME, node_id),
+            ]
+        )
+        body = "\n".join(line for line in key_file.splitlines() if line and ": " not in line)
+        key = serialization.load_pem_private_key(body.encode(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        now = datetime.now(UTC)
+        made = self._sign(subject, key.public_key(), now - timedelta(days=91), now - timedelta(days=1), ca=False)
+        return made.public_bytes(serialization.Encoding.PEM).decode()

@@ -103,6 +103,24 @@ def test_tests_that_are_named_exist(page: Path) -> None:
         assert not name or name in names_in(ROOT / file), f"{relative(page)}: {file}::{name}"
 
 
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("[!R]*.md"))
+
+
+@pytest.mark.parametrize("page", RUNBOOKS, ids=relative)
+def test_a_runbook_is_listed_and_names_the_test_that_makes_its_trouble(page: Path) -> None:
+    text = page.read_text()
+    assert f"({page.name})" in (page.parent / "README.md").read_text()
+    assert re.search(r"`tests/lab/\w+\.py::test_\w+`", text)
+    for heading in ("What you see", "What it is"):
+        assert f"\n## {heading}" in text
+
+
+@pytest.mark.parametrize("page", RUNBOOKS, ids=relative)
+def test_no_runbook_has_a_manager_leave_by_force(page: Path) -> None:
+    """It would stay in raft as a dead member."""
+    assert "leave --force" not in page.read_text()
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 

@@ -9,6 +9,8 @@ from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm.state_files import Packed, RaftPosition, StateOnDisk
 from tests.unit.swarm.world import FakeEngine, World
 
+LOCKED = b"sealed with right"
+
 
 class Disks:
     """The swarm folders of the world's machines. ``positions`` says how far each is: commit, term, index."""
@@ -44,6 +46,15 @@ class Disks:
         commit, term, index = self.positions.get(target.node, (50, 2, 50))
         position = RaftPosition(commit, term, index, machine.certificate[1], 0)
         return Packed(b"state of " + target.node.encode(), "sha", 2.0, position)
+
+    def read_key(self, target: Target, root: str) -> bytes:
+        self.world.reach(target)
+        return LOCKED if target.node in self.locked else b"clear"
+
+    def write_key(self, target: Target, root: str, key: bytes) -> None:
+        self._work("write_key", target)
+        assert key == b"clear" and target.node in self.detached
+        self.locked.discard(target.node)
 
     def put(self, target: Target, root: str, packed: Packed) -> str | None:
         machine = self._work("put", target)
@@ -86,6 +97,8 @@ class ForcingEngine(FakeEngine):
             return super().swarm_init(body)
         machine = self._call("swarm_init", body)
         self.disks.log.append(("force", self.target.node))
+        if self.target.node in self.disks.locked:
+            raise self._error(503, "Swarm is encrypted and needs to be unlocked before it can be used.")
         if self.disks.fail_at == "force":
             raise self._error(500, "manager stopped: failed to load WAL")
         swarm = self.world.swarm_of(machine)
@@ -93,6 +106,10 @@ class ForcingEngine(FakeEngine):
             node.in_raft = node.id == machine.certificate[1]
         machine.state = "active"
         self.disks.detached.discard(self.target.node)
+        if body["Spec"].get("CAConfig", {}).get("ExternalCAs"):
+            raise self._error(500, "error updating cluster settings: invalid protocol")
+        swarm.spec["EncryptionConfig"] = {"AutoLockManagers": False}
+        swarm.spec["CAConfig"]["ForceRotate"] = 0
         return str(machine.certificate[1])
 
     def listing(self, kind: str) -> list[dict[str, Any]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from proxmox_swarm.host.errors import Unreachable
-from proxmox_swarm.swarm import recovery
+from proxmox_swarm.swarm import locked_key, recovery
 from proxmox_swarm.swarm.errors import NoManager, RecoveryRefused, SwarmError, SwarmLocked
 from proxmox_swarm.swarm.state_files import Packed
 from proxmox_swarm.swarm.survey import Survey, survey
-from tests.unit.swarm.lost import Disks
+from tests.unit.swarm.lost import LOCKED, Disks
 from tests.unit.swarm.world import Swarm, World
 
 OFF = {"a": "stopped", "b": "absent"}
@@ -137,6 +139,8 @@ def test_a_manager_that_nobody_declared_is_not_shown_to_be_off(world: World, dis
 
 def test_the_survivor_is_backed_up_forced_and_counted(world: World, disks: Disks) -> None:
     swarm = world.build(["a", "b", "c"], ["d"])
+    swarm.spec["EncryptionConfig"] = {"AutoLockManagers": True}
+    before = copy.deepcopy(swarm.spec)
     lose(world, "a", "b")
     kept: list[Packed] = []
     outcome = forced(world, disks, kept)
@@ -148,6 +152,7 @@ def test_the_survivor_is_backed_up_forced_and_counted(world: World, disks: Disks
     (body,) = [detail for _, name, detail in world.calls if name == "swarm_init"]
     assert body["ForceNewCluster"] and body["ListenAddr"] == body["AdvertiseAddr"] == "10.0.0.3:2377"
     assert "DefaultAddrPool" not in body, "the swarm's own stays"
+    assert swarm.spec == before
     assert body["DataPathAddr"] == ""
 
 
@@ -219,13 +224,39 @@ def test_a_node_that_was_detached_goes_back_when_its_swarm_got_its_leader_back(w
     assert raft(swarm) == ["a", "b", "c"] and world["c"].state == "active"
 
 
-def test_a_locked_survivor_is_refused_before_anything_is_touched(world: World, disks: Disks) -> None:
+@pytest.fixture
+def opener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key fits: "right"."""
+    monkeypatch.setattr(
+        locked_key, "opened", lambda file, keys: b"clear" if file == LOCKED and "right" in keys else None
+    )
+
+
+@pytest.mark.usefixtures("opener")
+@pytest.mark.parametrize("keys", [(), ("wrong",)])
+def test_a_locked_survivor_without_its_key_is_refused_before_anything_is_touched(
+    world: World, disks: Disks, keys: tuple[str, ...]
+) -> None:
     world.build(["a", "b", "c"])
     lose(world, "a", "b")
     disks.locked = {"c"}
-    with pytest.raises(SwarmLocked, match="36852"):
-        forced(world, disks)
+    found = looked(world, disks)
+    with pytest.raises(SwarmLocked, match="--key-from-stdin"):
+        recovery.force(found.survivor(), found.cluster_id, lambda _: None, keys=keys, access=world, files=disks)
     assert disks.log == []
+
+
+@pytest.mark.usefixtures("opener")
+def test_a_locked_survivor_is_forced_with_its_key_file_opened(world: World, disks: Disks) -> None:
+    swarm = world.build(["a", "b", "c"])
+    lose(world, "a", "b")
+    disks.locked = {"c"}
+    found = looked(world, disks)
+    keys = ["wrong", "right"]
+    recovery.force(found.survivor(), found.cluster_id, lambda _: None, keys=keys, access=world, files=disks)
+    assert disks.log == [("save", "c"), ("write_key", "c"), ("force", "c")]
+    recovery.finish(found.survivor(), swarm.id, keys, access=world, files=disks)
+    assert raft(swarm) == ["c"]
 
 
 def test_a_force_that_the_engine_refuses_is_told_in_its_words(world: World, disks: Disks) -> None:

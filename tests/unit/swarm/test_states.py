@@ -83,6 +83,10 @@ def restarting(world: World, name: str) -> None:
     world.events.append((world.now + 30, lambda: setattr(world[name], "state", "active")))
 
 
+def expired(world: World, name: str) -> None:
+    world[name].state, world[name].expired = "error", True
+
+
 def in_error(world: World, name: str) -> None:
     world[name].state = "error"
     world.pass_time(20)
@@ -143,6 +147,7 @@ CASES = [
     Case("in another member's name", in_anothers_name, "removed", rejoins=True),
     Case("starting", restarting, "pending"),
     Case("in error", in_error, "error", rejoins=True),
+    Case("its certificate is over", expired, "error", rejoins=True),
     Case("manager of its own swarm", of_its_own, "foreign", join=ForeignSwarm),
     Case("worker of another swarm", of_a_stranger, "foreign", join=ForeignSwarm),
     Case("locked", locked, "locked"),

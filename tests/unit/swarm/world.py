@@ -94,6 +94,7 @@ class Machine:
     on: bool = True
     state: str = "inactive"
     certificate: tuple[str, str, str] | None = None
+    expired: bool = False
     engine_up: bool = True
     restarted: bool = False  # whether dockerd has had to start its swarm part again: it then says "error" for good
     disks: tuple[Disk, ...] = (Disk("/", 50 * GIB, 40 * GIB),)
@@ -333,8 +334,10 @@ class FakeEngine(ServicesOfEngine):
         if machine.certificate and machine.state != "inactive":
             cluster, node_id, role = machine.certificate
             store = self.world.swarms[cluster]
-            # A locked engine does not know its own id (measured with 26.1).
-            swarm["NodeID"] = "" if machine.state == "locked" else node_id
+            # Neither a locked engine nor one whose part in the swarm fails knows its own id (measured with 26.1).
+            swarm["NodeID"] = "" if machine.state in ("locked", "error") else node_id
+            if machine.expired:
+                swarm["Error"] = "error while loading TLS certificate: certificate not valid after 2026-01-01"
             swarm["NodeAddr"] = machine.target.address
             swarm["RemoteManagers"] = [
                 {"NodeID": n.id, "Addr": f"{n.address}:2377"} for n in store.nodes.values() if n.in_raft
