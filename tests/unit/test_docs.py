@@ -110,7 +110,7 @@ RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("[!R]*.md"))
 def test_a_runbook_is_listed_and_names_the_test_that_makes_its_trouble(page: Path) -> None:
     text = page.read_text()
     assert f"({page.name})" in (page.parent / "README.md").read_text()
-    assert re.search(r"`tests/lab/\w+\.py::test_\w+`", text)
+    assert re.search(r"`tests/(lab|unit/swarm)/\w+\.py::test_\w+`", text)
     for heading in ("What you see", "What it is"):
         assert f"\n## {heading}" in text
 
