@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pulumi
 
@@ -47,11 +48,7 @@ def make_member(
         data_path_port=settings.cluster.data_path_port,
         data_path=node.data_path_address(settings.cluster.data_path),
         deadlines=asdict(settings.deadlines),
-        proxmox={
-            "endpoints": list(settings.proxmox.endpoints),
-            "insecure": settings.proxmox.insecure,
-            "vm_id": node.vm_id,
-        },
+        proxmox=machine_api(settings, node),
         adopted=node.adopted,
         opts=pulumi.ResourceOptions(
             parent=parent,
@@ -61,6 +58,15 @@ def make_member(
             aliases=[pulumi.Alias(parent=urn) for urn in _other_parents(node)],
         ),
     )
+
+
+def machine_api(settings: Settings, node: Node) -> dict[str, Any]:
+    """Where a node's machine is found in Proxmox VE, for what switches it off and on."""
+    return {
+        "endpoints": list(settings.proxmox.endpoints),
+        "insecure": settings.proxmox.insecure,
+        "vm_id": node.vm_id,
+    }
 
 
 def _other_parents(node: Node) -> list[str]:

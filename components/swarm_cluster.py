@@ -12,7 +12,7 @@ import pulumi_proxmoxve as pve
 from proxmox_swarm.components import order
 from proxmox_swarm.components.images import HostImages
 from proxmox_swarm.components.manager_quorum import ManagerQuorum
-from proxmox_swarm.components.membership import NodeArgs
+from proxmox_swarm.components.membership import NodeArgs, machine_api
 from proxmox_swarm.components.virtual_machine import VirtualMachine, VirtualMachineArgs
 from proxmox_swarm.components.worker_pool import WorkerPool
 from proxmox_swarm.providers.ca_rotation import CaRotation
@@ -194,6 +194,7 @@ class SwarmCluster(pulumi.ComponentResource):
             disk={"serial": node.data.serial, "mount": node.data.mount} if node.data else None,
             docker=settings.docker.version,
             deadlines=asdict(settings.deadlines),
+            proxmox=machine_api(settings, node),
             adopted=node.adopted,
             opts=pulumi.ResourceOptions(parent=machine, depends_on=list(after), delete_before_replace=True),
         )

@@ -52,5 +52,9 @@ class CommandTimeout(HostError):
     """A command did not end in its time. It may still be running on the host."""
 
 
+class DiskAbsent(HostError):
+    """The machine does not show a disk that it should have."""
+
+
 class EngineConfigRefused(HostError):
     """dockerd refused its new configuration, or did not come back with it. The old one is in place again."""

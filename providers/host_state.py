@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
-from proxmox_swarm.host.errors import HostError
+from proxmox_swarm.host.errors import DiskAbsent, HostError
+from proxmox_swarm.providers import machine
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
     from proxmox_swarm.host import connection, data_disk, docker_install
     from proxmox_swarm.host import state as host_state
+    from proxmox_swarm.host.connection import Connection
     from proxmox_swarm.swarm import maintenance
 else:
     connection = Lazy("proxmox_swarm.host.connection")
@@ -33,9 +36,13 @@ INPUTS = (
     "disk",
     "docker",
     "deadlines",
+    "proxmox",
     "adopted",
 )
 CONNECT_TIMEOUT = 15.0
+#: A disk that can be added to a running machine is there at once.
+HOT_PLUG = 5.0
+DISK = 30.0
 
 
 class HostStateProvider(Provider):
@@ -65,21 +72,24 @@ class HostStateProvider(Provider):
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Apply what changed. Where dockerd must restart, the node is drained for it and activated again."""
-        return UpdateResult(_apply(_news))
+        former = (plain(_olds.get("disk")) or {}).get("mount")
+        return UpdateResult(_apply(_news, former_mount=former))
 
 
-def _apply(props: Props, *, first: bool = False) -> dict[str, Any]:
-    """Names and apt's cache first, then the engine if there is none, which starts with its daemon.json."""
+def _apply(props: Props, *, first: bool = False, former_mount: str | None = None) -> dict[str, Any]:
+    """The data disk, names and apt's cache first, then the engine if there is none, which starts with its daemon.json."""
     address = target(props)
+    disk = plain(props.get("disk"))
 
     def install() -> None:
         say(props["node"], "installing Docker")
         docker_install.install(ssh, plain(props.get("docker")), timeout=float(props["deadlines"]["boot"]))
 
     with connection.connect(address, CONNECT_TIMEOUT) as ssh:
-        if props.get("disk"):
-            disk = plain(props["disk"])
-            data_disk.ensure(ssh, disk["serial"], disk["mount"])
+        if former_mount and former_mount != (disk or {}).get("mount"):
+            data_disk.release(ssh, former_mount)
+        if disk:
+            _mount(ssh, props, disk, patience=DISK if first else HOT_PLUG)
         if first and props.get("adopted"):
             actual = host_state.adopt(ssh, _spec(props), install=install)
         else:
@@ -88,19 +98,37 @@ def _apply(props: Props, *, first: bool = False) -> dict[str, Any]:
                 _spec(props),
                 install=install,
                 first=first,
-                around_restart=lambda restart: maintenance.restart_engine(
-                    address,
-                    targets(props["managers"]),
-                    restart,
-                    drain_timeout=float(props["deadlines"]["drain"]),
-                    back_timeout=float(props["deadlines"]["boot"]),
-                ),
+                around_restart=lambda restart: _with_node_out(props, restart),
             )
     left = props.get("adopted") and plain(actual) != plain(props["wanted"])
     say(props["node"], "left as it is: what differs is in the next preview" if left else "host settings applied")
     outputs = {**props, "wanted": actual}
     # What was found may lack keys that are declared, and only those are looked at.
     return {**outputs, "declared": props["wanted"]} if props.get("adopted") else outputs
+
+
+def _mount(ssh: Connection, props: Props, disk: Props, *, patience: float) -> None:
+    """Mount the data disk. One that a machine gets while it runs may wait for its next start: then that is now."""
+    try:
+        data_disk.ensure(ssh, disk["serial"], disk["mount"], timeout=patience)
+    except DiskAbsent:
+        if patience == DISK:
+            raise
+        say(props["node"], "the data disk waits for a power cycle: drain, off, on, activate")
+        _with_node_out(props, lambda: machine.power_cycle(props))
+        connection.wait_for_ssh(target(props), float(props["deadlines"]["boot"]))
+        data_disk.ensure(ssh, disk["serial"], disk["mount"], timeout=DISK)
+
+
+def _with_node_out(props: Props, action: Callable[[], None]) -> None:
+    """What stops the engine is done with the node drained."""
+    maintenance.restart_engine(
+        target(props),
+        targets(props["managers"]),
+        action,
+        drain_timeout=float(props["deadlines"]["drain"]),
+        back_timeout=float(props["deadlines"]["boot"]),
+    )
 
 
 def _spec(props: Props) -> host_state.HostSpec:
@@ -131,6 +159,7 @@ class HostState(Resource, module="swarm", name="HostState"):
         disk: dict[str, Any] | None,
         docker: str | None,
         deadlines: dict[str, int],
+        proxmox: dict[str, Any],
         adopted: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -148,6 +177,7 @@ class HostState(Resource, module="swarm", name="HostState"):
                 "disk": disk,
                 "docker": docker,
                 "deadlines": deadlines,
+                "proxmox": proxmox,
                 "adopted": adopted or None,
             },
             opts,

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, UpdateResult
 
-from proxmox_swarm.providers import plan_words, wanted
+from proxmox_swarm.providers import machine, plan_words, wanted
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
 from proxmox_swarm.providers.lazy import Lazy
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 
 if TYPE_CHECKING:
-    from proxmox_swarm.proxmox import client, ownership
     from proxmox_swarm.swarm import maintenance, membership
 else:
-    client = Lazy("proxmox_swarm.proxmox.client")
-    ownership = Lazy("proxmox_swarm.proxmox.ownership")
     maintenance = Lazy("proxmox_swarm.swarm.maintenance")
     membership = Lazy("proxmox_swarm.swarm.membership")
 
@@ -92,7 +89,7 @@ class MemberProvider(Provider):
                 spec,
                 managers,
                 _news["cluster_id"],
-                lambda: _power_cycle(_news),
+                lambda: machine.power_cycle(_news),
                 drain_timeout=_deadline(_news, "drain"),
                 back_timeout=_deadline(_news, "boot"),
             )
@@ -165,24 +162,6 @@ def _declared(props: Props, state: MemberState) -> dict[str, Any]:
 
 def _deadline(props: Props, name: str) -> float:
     return float(props["deadlines"][name])
-
-
-def _power_cycle(props: Props) -> None:
-    api = props["proxmox"]
-    pve = client.Client(api["endpoints"], insecure=bool(api["insecure"]))
-    vm_id = int(api["vm_id"])
-    guest = next((g for g in pve.guests() if g.vm_id == vm_id), None)
-    if guest is None:
-        raise client.ProxmoxError(
-            f"{props['node']}: VM {vm_id} is not on Proxmox VE any more; run `pulumi refresh`, then `up`"
-        )
-    marker = ownership.Marker.find(str(pve.config(guest).get("description", "")))
-    if marker is None or marker.node != props["node"]:
-        raise client.ProxmoxError(
-            f"{props['node']}: {guest} is not its machine: it does not carry our marker. Nothing of it was touched; "
-            "run `pulumi refresh`, then `up`"
-        )
-    pve.power_cycle(guest, timeout=_deadline(props, "boot"))
 
 
 class Member(Resource, module="swarm", name="Member"):

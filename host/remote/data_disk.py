@@ -1,6 +1,7 @@
-"""Mount the disk that carries a given serial number, and make it a file system if it is blank.
+"""Mount the disk that carries a given serial number, and make it a file system if it is blank; or let go of one.
 
-``args``: ``serial``, ``mount``, ``timeout`` (seconds to wait for the disk). Result: ``device``, ``formatted``.
+``args``: ``serial``, ``mount``, ``timeout`` (seconds to wait for the disk). Result: ``device``, ``formatted``; or ``absent``,
+the reason, where there is no such disk. With ``release`` instead, a mount that is not wanted any more: ``released``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,13 @@ from pathlib import Path
 from typing import Any
 
 BY_ID = Path("/dev/disk/by-id")
+UNITS = Path("/etc/systemd/system")
+OURS = "# Managed by proxmox-swarm\n"
+GUARD = "docker.service.d/50-proxmox-swarm-data.conf"
+
+
+class AbsentError(SystemExit):
+    """No disk carries the serial number."""
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +43,7 @@ def find(serial: str, timeout: float) -> Path:
             if path.name == serial or path.name.endswith((f"_{serial}", f"-{serial}")):
                 return path
         if time.monotonic() > end:
-            raise SystemExit(
+            raise AbsentError(
                 f"no disk with serial {serial}; /dev/disk/by-id has {[p.name for p in names] or 'nothing'}"
             )
         time.sleep(0.2)
@@ -61,11 +69,36 @@ def format_if_blank(device: Path) -> bool:
     return False
 
 
+def unit_of(mount: str) -> str:
+    """The name of a mount point's unit."""
+    return must("systemd-escape", "--path", "--suffix=mount", mount)
+
+
+def release(mount: str) -> bool:
+    """Have nothing mounted there any more, now and at each boot: dockerd would wait for a disk that never comes."""
+    unit = UNITS / unit_of(mount)
+    if not unit.exists() or not unit.read_text().startswith(OURS):
+        return False
+    guard = UNITS / GUARD
+    if guard.exists() and f"RequiresMountsFor={mount}\n" in guard.read_text():
+        guard.unlink()
+        must("systemctl", "daemon-reload")  # or stopping the mount would stop dockerd
+    must("systemctl", "disable", "--now", unit.name)
+    unit.unlink()
+    must("systemctl", "daemon-reload")
+    return True
+
+
 def main(args: dict[str, Any]) -> dict[str, Any]:
     """Have the disk mounted now and at each boot, before dockerd starts."""
+    if "release" in args:
+        return {"released": release(args["release"].rstrip("/"))}
     mount = args["mount"].rstrip("/")
-    device = find(args["serial"], args["timeout"])
-    unit = must("systemd-escape", "--path", "--suffix=mount", mount)
+    try:
+        device = find(args["serial"], args["timeout"])
+    except AbsentError as error:
+        return {"absent": str(error)}
+    unit = unit_of(mount)
     source = run("findmnt", "-n", "-o", "SOURCE", "--mountpoint", mount).stdout.strip()
     formatted = False
     if source and Path(source).resolve() != device.resolve():
@@ -73,16 +106,16 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     if not source:
         formatted = format_if_blank(device)
     text = (
-        "# Managed by proxmox-swarm\n[Unit]\nBefore=docker.service\n"
+        f"{OURS}[Unit]\nBefore=docker.service\n"
         f"[Mount]\nWhat={device}\nWhere={mount}\nOptions=defaults,noatime\n"
         "[Install]\nWantedBy=local-fs.target\n"
     )
     # Without the mount dockerd would put volumes on the root disk, where they die with the machine.
-    guard = f"# Managed by proxmox-swarm\n[Unit]\nRequiresMountsFor={mount}\n"
+    guard = f"{OURS}[Unit]\nRequiresMountsFor={mount}\n"
     changed = False
     for path, content in (
-        (Path("/etc/systemd/system") / unit, text),
-        (Path("/etc/systemd/system/docker.service.d/50-proxmox-swarm-data.conf"), guard),
+        (UNITS / unit, text),
+        (UNITS / GUARD, guard),
     ):
         if not path.exists() or path.read_text() != content:
             path.parent.mkdir(parents=True, exist_ok=True)

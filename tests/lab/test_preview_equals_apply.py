@@ -64,6 +64,9 @@ def left_by_hand(swarm: Project) -> None:
     swarm.refresh()
 
 
+#: Where the managers are is known to what asks them; so it is to every member.
+KNOWN_TO_ALL: Steps = {"Cluster managers": "update", "ClusterSettings managers": "update"}
+
 CHANGES = {
     "a label": Change(
         {"nodes": {"docker-infra-1": {"labels": {"rack": "1"}}}},
@@ -76,6 +79,10 @@ CHANGES = {
     "settings of the swarm": Change(
         {"cluster": {"taskHistory": 3, "certificateExpiry": "30d", "labels": {"environment": "lab"}}},
         {"ClusterSettings managers": "update"},
+    ),
+    "a new token for workers": Change(
+        {"cluster": {"rotate": {"worker": 2}}},
+        {"TokenRotation worker": "update"},
     ),
     "name servers": Change(
         {"os": {"dns": {"servers": ["192.168.4.5", "192.168.2.4"]}}},
@@ -97,23 +104,39 @@ CHANGES = {
     ),
     "two promotions": Change(
         {"nodes": {"docker-infra-1": {"role": "manager"}, "docker-infra-2": {"role": "manager"}}},
-        every("Member", SEVEN),
+        {**KNOWN_TO_ALL, **every("Member", SEVEN)},
     ),
     "two demotions": Change(
         {"nodes": {"docker-infra-2": {"role": "worker"}, "docker-app-1": {"role": "worker"}}},
-        every("Member", SEVEN),
+        {**KNOWN_TO_ALL, **every("Member", SEVEN), "WorkerPool app": "create"},
     ),
     "a swap of roles": Change(
         {"nodes": {"docker-infra-1": {"role": "worker"}, "swarmpit-mgmt": {"role": "manager"}}},
-        every("Member", SEVEN),
+        {**KNOWN_TO_ALL, **every("Member", SEVEN), "WorkerPool mgmt": "delete"},
     ),
     "a node that moves into a new pool": Change(
         {"pools": {"edge": {"labels": {"edge": "true"}}}, "nodes": {"docker-infra-3": {"pool": "edge"}}},
         {"WorkerPool edge": "create", "Member docker-infra-3": "update"},
     ),
+    "a data disk more": Change(
+        {"nodes": {"docker-app-1": {"data": 5}}},
+        {
+            "Claim docker-app-1": "update",
+            "VmLegacy docker-app-1-data": "create",
+            **{f"{kind} docker-app-1": "update" for kind in ("VmLegacy", "HostState")},
+        },
+    ),
+    "a data disk less": Change(
+        {"nodes": {"docker-app-1": {"data": 0}}},
+        {
+            "Claim docker-app-1": "update",
+            "VmLegacy docker-app-1-data": "delete",
+            **{f"{kind} docker-app-1": "update" for kind in ("VmLegacy", "HostState")},
+        },
+    ),
     "a worker more": Change(
         {"nodes": {WORKER: {"pool": "infra", "host": "pve02", "id": 4203, "ip": 43, "data": 10}}},
-        machine(WORKER, "create", data=True),
+        {**machine(WORKER, "create", data=True), "Undeclared undeclared": "update"},
     ),
     "a larger data disk": Change(
         {"nodes": {WORKER: {"data": 12}}},
@@ -134,16 +157,23 @@ CHANGES = {
         {"nodes": {WORKER: {"ip": 44}}},
         {
             f"Claim {WORKER}": "update",
+            "Undeclared undeclared": "update",
             **{f"{kind} {WORKER}": REBUILT for kind in ("VmLegacy", "HostState", "Member")},
         },
     ),
     "a worker less": Change(
         {"nodes": {WORKER: None}},
-        machine(WORKER, "delete", data=True),
+        {**machine(WORKER, "delete", data=True), "Undeclared undeclared": "update"},
     ),
     "a manager goes, another node takes its place": Change(
         {"nodes": {"swarmpit-mgmt": None, "docker-app-1": {"role": "manager"}}},
-        {**machine("swarmpit-mgmt", "delete", data=False), **every("Member", SEVEN[:6])},
+        {
+            **KNOWN_TO_ALL,
+            **machine("swarmpit-mgmt", "delete", data=False),
+            **every("Member", SEVEN[:6]),
+            "Undeclared undeclared": "update",
+            "WorkerPool app": "delete",
+        },
     ),
 }
 
@@ -201,12 +231,13 @@ def applied(swarm: Project, log: Path) -> Counter[tuple[str, str]]:
 def changing(steps: Iterable[dict[str, Any]]) -> Counter[tuple[str, str]]:
     """The steps that change something.
 
-    Without the default provider of dynamic resources, which no preview shows: it holds a copy of the stack's settings.
+    Without Pulumi's own default providers, which no preview shows: that of dynamic resources holds a copy of the settings.
     """
     return Counter(
         (step["op"], step["urn"])
         for step in steps
-        if step["op"] not in NOTHING_DONE and not step["urn"].endswith("pulumi:providers:pulumi-python::default")
+        if step["op"] not in NOTHING_DONE
+        and not (":pulumi:providers:" in step["urn"] and step["urn"].endswith("::default"))
     )
 
 

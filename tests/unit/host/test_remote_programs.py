@@ -331,6 +331,28 @@ def test_a_mount_point_that_something_else_uses_is_left_alone(disk: Disk) -> Non
     assert "mkfs.ext4" not in disk.log
 
 
+def test_an_absent_disk_is_an_answer_that_can_be_acted_on(disk: Disk) -> None:
+    found = data_disk.main({"serial": "data-1", "mount": "/mnt", "timeout": 0})
+    assert found == {"absent": "no disk with serial data-1; /dev/disk/by-id has nothing"}
+    assert disk.log == []
+
+
+@pytest.mark.parametrize(("ours", "mount"), [(True, "/mnt"), (True, "/data"), (False, "/data")])
+def test_a_mount_is_let_go_with_what_makes_dockerd_wait_for_it(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool, mount: str
+) -> None:
+    """Another mount's guard stays; so does a unit of somebody else's."""
+    monkeypatch.setattr(data_disk, "UNITS", tmp_path)
+    monkeypatch.setattr(data_disk, "unit_of", lambda _: "mnt.mount")
+    unit, guard = tmp_path / "mnt.mount", tmp_path / data_disk.GUARD
+    unit.write_text(data_disk.OURS if ours else "[Unit]\n")
+    guard.parent.mkdir()
+    guard.write_text(f"{data_disk.OURS}[Unit]\nRequiresMountsFor={mount}\n")
+    assert data_disk.main({"release": "/mnt/"}) == {"released": ours}
+    assert (unit.exists(), guard.exists()) == (not ours, mount != "/mnt")
+    assert ("systemctl" in disk.log) is ours
+
+
 @pytest.mark.parametrize("path", sorted(Path(host_state.__file__).parent.glob("[a-z]*.py")), ids=lambda p: p.stem)
 def test_programs_need_nothing_but_the_standard_library_and_old_interpreters(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
@@ -355,8 +377,8 @@ def test_a_program_gets_its_arguments_and_gives_its_result_over_ssh(server: Serv
 
 def test_a_program_that_fails_tells_its_last_line_first(server: Server) -> None:
     host = connect(server.target(), 10)
-    with pytest.raises(CommandFailed, match=r"^mounting on n1 \(127.0.0.1\): no disk with serial none"):
-        run_script(host, "data_disk", {"serial": "none", "mount": "/m", "timeout": 0}, what="mounting", timeout=20)
+    with pytest.raises(CommandFailed, match=r"^mounting on n1 \(127.0.0.1\): KeyError: 'mount'"):
+        run_script(host, "data_disk", {"serial": "none", "timeout": 0}, what="mounting", timeout=20)
 
 
 def test_nothing_of_the_arguments_is_on_the_command_line() -> None:

@@ -51,6 +51,7 @@ def host(**changes: Any) -> dict[str, Any]:
             "dns_search": [],
         },
         "deadlines": DEADLINES,
+        "proxmox": {"endpoints": ["https://pve01:8006"], "insecure": False, "vm_id": 4101.0},
         "__provider": "pickled",
         **changes,
     }

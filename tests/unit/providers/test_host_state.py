@@ -9,11 +9,12 @@ import pytest
 from proxmox_swarm.host import connection, data_disk, docker_install
 from proxmox_swarm.host import state as host_state
 from proxmox_swarm.host.connection import Connection
-from proxmox_swarm.host.errors import EngineConfigRefused, Failure, HostKeyMismatch, Unreachable
+from proxmox_swarm.host.errors import DiskAbsent, EngineConfigRefused, Failure, HostKeyMismatch, Unreachable
 from proxmox_swarm.host.state import HostSpec
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.providers.base import plain
 from proxmox_swarm.providers.host_state import HostStateProvider
+from proxmox_swarm.proxmox import power
 from proxmox_swarm.swarm import maintenance
 from tests.unit.providers.props import KEY, MANAGERS, host
 
@@ -33,6 +34,17 @@ class Host:
         self.error: Failure | None = None
         self.restarts = False
         self.has_docker = True
+        self.shows_disk = True
+
+    def ensure(self, _: Connection, serial: str, mount: str, *, timeout: float) -> None:
+        self.steps.append(("disk", serial, mount))
+        if not self.shows_disk:
+            raise DiskAbsent("mounting", where="app-2", came_back="no disk")
+
+    def power_cycle(self, node: str, vm_id: int, endpoints: list[str], *, insecure: bool, timeout: float) -> None:
+        assert (node, vm_id, endpoints, insecure, timeout) == ("app-2", 4101, ["https://pve01:8006"], False, 300.0)
+        self.steps.append("power cycle")
+        self.shows_disk = True
 
     def connect(self, target: Target, timeout: float) -> Connection:
         assert (target, timeout) == (TARGET, 15.0)
@@ -71,7 +83,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Host:
     fake = Host()
     monkeypatch.setattr(connection, "connect", fake.connect)
     monkeypatch.setattr(connection, "wait_for_ssh", lambda t, d: fake.steps.append(("wait", t, d)))
-    monkeypatch.setattr(data_disk, "ensure", lambda _, *disk: fake.steps.append(("disk", *disk)))
+    monkeypatch.setattr(data_disk, "ensure", fake.ensure)
+    monkeypatch.setattr(data_disk, "release", lambda _, mount: fake.steps.append(("release", mount)))
+    monkeypatch.setattr(power, "power_cycle", fake.power_cycle)
     monkeypatch.setattr(
         docker_install, "install", lambda _, version, timeout: fake.steps.append(("docker", version, timeout))
     )
@@ -195,6 +209,35 @@ def test_a_new_data_disk_is_mounted_by_an_update(machine: Host) -> None:
     assert needs_update(outputs, host(disk=DISK))
     PROVIDER.update("app-2", outputs, host(disk=DISK))
     assert [step[0] for step in machine.steps] == ["disk", "apply"]
+
+
+def test_a_new_data_disk_that_a_running_machine_does_not_show_takes_a_power_cycle_with_the_node_out(
+    machine: Host,
+) -> None:
+    outputs = PROVIDER.create(host()).outs or {}
+    machine.steps.clear()
+    machine.shows_disk = False
+    PROVIDER.update("app-2", outputs, host(disk=DISK))
+    disk = ("disk", "data-app-2", "/srv/data")
+    assert machine.steps[:-1] == [disk, "drain", "power cycle", "activate", ("wait", TARGET, 300.0), disk]
+
+
+def test_a_new_machine_without_its_data_disk_is_not_power_cycled(machine: Host) -> None:
+    machine.shows_disk = False
+    with pytest.raises(DiskAbsent):
+        PROVIDER.create(host(disk=DISK))
+    assert "power cycle" not in machine.steps
+
+
+@pytest.mark.parametrize(
+    ("news", "released"),
+    [({}, ["/srv/data"]), ({"disk": {**DISK, "mount": "/data"}}, ["/srv/data"]), ({"disk": DISK}, [])],
+)
+def test_a_mount_that_is_no_longer_declared_is_let_go(machine: Host, news: dict[str, Any], released: list[str]) -> None:
+    outputs = PROVIDER.create(host(disk=DISK)).outs or {}
+    machine.steps.clear()
+    PROVIDER.update("app-2", outputs, host(**news))
+    assert [step[1] for step in machine.steps if step[0] == "release"] == released
 
 
 def test_errors_of_the_domain_come_through_as_they_are(machine: Host, monkeypatch: pytest.MonkeyPatch) -> None:

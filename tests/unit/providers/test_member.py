@@ -11,7 +11,7 @@ from proxmox_swarm.host.target import Target
 from proxmox_swarm.providers import wanted
 from proxmox_swarm.providers.cluster_settings import ClusterSettingsProvider
 from proxmox_swarm.providers.member import INPUTS, Member, MemberProvider
-from proxmox_swarm.proxmox import client
+from proxmox_swarm.proxmox import power
 from proxmox_swarm.proxmox.client import Guest, ProxmoxError
 from proxmox_swarm.proxmox.ownership import Marker
 from proxmox_swarm.swarm import maintenance, membership
@@ -242,7 +242,7 @@ def test_hardware_is_taken_over_by_a_power_cycle_with_the_node_out(
 ) -> None:
     outputs = created(domain)
     api = Api()
-    monkeypatch.setattr(client, "Client", api)
+    monkeypatch.setattr(power, "Client", api)
     steps: list[str] = []
 
     def out(spec: MemberSpec, managers: Any, cluster_id: str, action: Callable[[], None], **timeouts: float) -> None:
@@ -277,7 +277,7 @@ def test_only_its_own_machine_is_power_cycled(
     domain: Domain, monkeypatch: pytest.MonkeyPatch, api: Api, words: str
 ) -> None:
     outputs = created(domain)
-    monkeypatch.setattr(client, "Client", api)
+    monkeypatch.setattr(power, "Client", api)
     monkeypatch.setattr(maintenance, "with_node_out", lambda *args, **_: args[3]())
     with pytest.raises(ProxmoxError, match=words):
         PROVIDER.update("app-2", outputs, member(hardware={"cpu": 8.0, "memory": 8.0}))
