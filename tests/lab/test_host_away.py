@@ -116,6 +116,19 @@ def test_when_the_host_is_back_everything_is_taken_again_and_nothing_replaced(aw
     assert away.steps() == {}
 
 
+def test_a_host_whose_api_alone_is_dead_is_gone_around_as_well(away: Project) -> None:
+    """The one that the state names as the endpoint; its machines run."""
+    away.faults.add("api-down", host="pve01")
+    try:
+        said = away.make("up").stdout
+    finally:
+        away.faults.clear()
+    assert "pve01 does not answer (595 No route to host): docker-app-1, swarmpit-mgmt" in said
+    assert_whole(away, names=CHANGED)
+    away.make("up")
+    assert away.steps() == {}
+
+
 def test_nodes_of_a_host_that_is_gone_for_good_are_made_on_another(away: Project) -> None:
     swarm, elsewhere = away, {**ELSEWHERE, **{name: {"host": "pve03"} for name in THERE}}
     before = ids(swarm)
