@@ -77,7 +77,7 @@ def test_tokens_rotate_apart_no_member_changes_and_the_old_ones_are_refused(swar
     assert swarm.engine(ADDRESS[SPARE])["LocalNodeState"] == "inactive"
     assert swarm.steps("--refresh")[f"Member {SPARE}"] == "update"
     swarm.up("--refresh")
-    assert_quiet(swarm)
+    assert_whole(swarm)
     assert {role: token(swarm, role) for role in old} == new
 
 
@@ -125,7 +125,7 @@ def test_the_root_ca_is_not_rotated_while_a_node_is_down(swarm: Project) -> None
     assert forced(swarm) == 2 and not cluster_of(swarm)["RootRotationInProgress"]
     swarm.make("up")  # starts the machine, and then there is nothing in the way
     assert forced(swarm) == 3
-    assert_quiet(swarm)
+    assert_whole(swarm)
 
 
 def test_a_rotation_whose_run_was_killed_is_taken_to_its_end_and_not_begun_anew(swarm: Project, tmp_path: Path) -> None:
