@@ -107,7 +107,7 @@ class SwarmCluster(pulumi.ComponentResource):
             node = settings.nodes[name]
             before = [self.members[other] for other in waits_for]
             self._make_machine(node, before)
-            host = self._set_host(node, [self._quorum.autolock, *before])
+            host = self._set_host(node, [self._quorum.autolock, self._quorum.settings, *before])
             self._join(node, [host, *before])
 
     def _rotate_ca(self) -> CaRotation:

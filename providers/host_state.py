@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, ReadResult, Resource, UpdateResult
 
 from proxmox_swarm.host.errors import DiskAbsent, HostError
-from proxmox_swarm.providers import machine
+from proxmox_swarm.host.target import Target
+from proxmox_swarm.providers import machine, wanted
 from proxmox_swarm.providers.base import Props, Provider, plain, say, target, targets
 from proxmox_swarm.providers.lazy import Lazy
 
@@ -73,11 +74,17 @@ class HostStateProvider(Provider):
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         """Apply what changed. Where dockerd must restart, the node is drained for it and activated again."""
         former = (plain(_olds.get("disk")) or {}).get("mount")
-        return UpdateResult(_apply(_news, former_mount=former))
+        leaving = wanted.leaving(_olds.get("managers") or [])
+        return UpdateResult(_apply(_news, former_mount=former, leaving=leaving))
 
 
-def _apply(props: Props, *, first: bool = False, former_mount: str | None = None) -> dict[str, Any]:
-    """The data disk, names and apt's cache first, then the engine if there is none, which starts with its daemon.json."""
+def _apply(
+    props: Props, *, first: bool = False, former_mount: str | None = None, leaving: Sequence[Target] = ()
+) -> dict[str, Any]:
+    """The data disk, names and apt's cache first, then the engine if there is none, which starts with its daemon.json.
+
+    ``leaving`` are managers that are to be none any more.
+    """
     address = target(props)
     disk = plain(props.get("disk"))
 
@@ -89,7 +96,7 @@ def _apply(props: Props, *, first: bool = False, former_mount: str | None = None
         if former_mount and former_mount != (disk or {}).get("mount"):
             data_disk.release(ssh, former_mount)
         if disk:
-            _mount(ssh, props, disk, patience=DISK if first else HOT_PLUG)
+            _mount(ssh, props, disk, leaving, patience=DISK if first else HOT_PLUG)
         if first and props.get("adopted"):
             actual = host_state.adopt(ssh, _spec(props), install=install)
         else:
@@ -98,7 +105,7 @@ def _apply(props: Props, *, first: bool = False, former_mount: str | None = None
                 _spec(props),
                 install=install,
                 first=first,
-                around_restart=lambda restart: _with_node_out(props, restart),
+                around_restart=lambda restart: _with_node_out(props, restart, leaving),
             )
     left = props.get("adopted") and plain(actual) != plain(props["wanted"])
     say(props["node"], "left as it is: what differs is in the next preview" if left else "host settings applied")
@@ -107,7 +114,7 @@ def _apply(props: Props, *, first: bool = False, former_mount: str | None = None
     return {**outputs, "declared": props["wanted"]} if props.get("adopted") else outputs
 
 
-def _mount(ssh: Connection, props: Props, disk: Props, *, patience: float) -> None:
+def _mount(ssh: Connection, props: Props, disk: Props, leaving: Sequence[Target], *, patience: float) -> None:
     """Mount the data disk. One that a machine gets while it runs may wait for its next start: then that is now."""
     try:
         data_disk.ensure(ssh, disk["serial"], disk["mount"], timeout=patience)
@@ -115,12 +122,12 @@ def _mount(ssh: Connection, props: Props, disk: Props, *, patience: float) -> No
         if patience == DISK:
             raise
         say(props["node"], "the data disk waits for a power cycle: drain, off, on, activate")
-        _with_node_out(props, lambda: machine.power_cycle(props))
+        _with_node_out(props, lambda: machine.power_cycle(props), leaving)
         connection.wait_for_ssh(target(props), float(props["deadlines"]["boot"]))
         data_disk.ensure(ssh, disk["serial"], disk["mount"], timeout=DISK)
 
 
-def _with_node_out(props: Props, action: Callable[[], None]) -> None:
+def _with_node_out(props: Props, action: Callable[[], None], leaving: Sequence[Target]) -> None:
     """What stops the engine is done with the node drained."""
     maintenance.restart_engine(
         target(props),
@@ -128,6 +135,7 @@ def _with_node_out(props: Props, action: Callable[[], None]) -> None:
         action,
         drain_timeout=float(props["deadlines"]["drain"]),
         back_timeout=float(props["deadlines"]["boot"]),
+        retiring=leaving,
     )
 
 

@@ -83,6 +83,7 @@ class MemberProvider(Provider):
         """Bring the member to what is declared, in place, whatever became of it."""
         spec = _spec(_news, formerly=(_olds.get("declared") or {}).get("labels") or {})
         managers = targets(_news["managers"])
+        leaving = wanted.leaving(_olds["managers"])
         if plain(_olds.get("hardware")) != plain(_news["hardware"]):
             say(spec.target.node, "power cycle: drain, off, on, activate")
             maintenance.with_node_out(
@@ -92,6 +93,7 @@ class MemberProvider(Provider):
                 lambda: machine.power_cycle(_news),
                 drain_timeout=_deadline(_news, "drain"),
                 back_timeout=_deadline(_news, "boot"),
+                retiring=leaving,
             )
         state = membership.converge(
             spec,
@@ -100,7 +102,7 @@ class MemberProvider(Provider):
             _state(_olds),
             join_timeout=_deadline(_news, "join"),
             role_timeout=_deadline(_news, "role"),
-            retiring=wanted.leaving(_olds["managers"]),
+            retiring=leaving,
         )
         return UpdateResult(_declared(_news, state))
 

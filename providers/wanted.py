@@ -7,21 +7,24 @@ nobody counts as leaving.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.providers.base import Props, targets
 
-_names: frozenset[str] | None = None
+_managers: Mapping[str, str] | None = None
 
 
-def declare(names: Iterable[str]) -> None:
-    """These are the managers from now on."""
-    global _names
-    _names = frozenset(names)
+def declare(managers: Mapping[str, str]) -> None:
+    """These are the managers from now on, each with its address."""
+    global _managers
+    _managers = dict(managers)
 
 
 def leaving(managers: Sequence[Props]) -> list[Target]:
-    """Those of a member's managers that are to be none any more."""
-    known = _names
-    return [] if known is None else [target for target in targets(managers) if target.node not in known]
+    """Those of recorded managers that are to be none any more. An address that a declared one has now is that one's."""
+    declared = _managers
+    if declared is None:
+        return []
+    taken = set(declared.values())
+    return [target for target in targets(managers) if target.node not in declared and target.address not in taken]

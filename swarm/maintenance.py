@@ -18,7 +18,7 @@ from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
 from proxmox_swarm.swarm.removal import drain
 from proxmox_swarm.swarm.retry import persist
-from proxmox_swarm.swarm.roles import way_out
+from proxmox_swarm.swarm.roles import retire_dead, way_out
 
 #: Other managers' turns come first; a swarm has no more of them than this (settings/rules_nodes.py).
 TURNS = 7
@@ -32,17 +32,18 @@ def with_node_out(
     *,
     drain_timeout: float,
     back_timeout: float,
+    retiring: Sequence[Target] = (),
     access: Access = SSH,
 ) -> None:
     """Drain the node, run ``action``, wait until the node is back and ready, restore its availability.
 
     Where managers lock themselves, the node gets the key that the swarm had before. A manager is taken out only where the
-    others keep a majority, and the cluster's lock is held until it is back. Workers hold none: how many of them are out
-    together is for the caller to say. When ``action`` fails the node is still waited for and restored, and the error
-    raised. Raises QuorumAtRisk, DrainTimeout, NoManager, EngineError, LockBusy, SwarmLocked,
-    SwarmError when it does not come back.
+    others keep a majority, and the cluster's lock is held until it is back; dead ones of ``retiring``, managers that are to
+    be none any more, leave raft before it. Workers hold no lock: how many of them are out together is for the caller to
+    say. When ``action`` fails the node is still waited for and restored, and the error raised. Raises QuorumAtRisk,
+    DrainTimeout, NoManager, RoleTimeout, EngineError, LockBusy, SwarmLocked, SwarmError when it does not come back.
     """
-    _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, access)
+    _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, retiring, access)
 
 
 def restart_engine(
@@ -52,6 +53,7 @@ def restart_engine(
     *,
     drain_timeout: float,
     back_timeout: float,
+    retiring: Sequence[Target] = (),
     access: Access = SSH,
 ) -> None:
     """Run ``restart``, which restarts dockerd; with the node out of work if it is in a swarm. Raises as with_node_out."""
@@ -61,7 +63,7 @@ def restart_engine(
         restart()
         return
     cluster_id = local.cluster_id or access.cluster_on_disk(target, local.root)
-    _out(target, [*managers, target], cluster_id, restart, drain_timeout, back_timeout, access)
+    _out(target, [*managers, target], cluster_id, restart, drain_timeout, back_timeout, retiring, access)
 
 
 def _out(
@@ -71,6 +73,7 @@ def _out(
     action: Callable[[], None],
     drain_timeout: float,
     back_timeout: float,
+    retiring: Sequence[Target],
     access: Access,
 ) -> None:
     local = place_of(access, target)
@@ -93,7 +96,9 @@ def _out(
             action()
             return
         if nodes.in_raft(node):
-            _guard(everyone, node, target)
+            known = [*managers, *retiring]
+            retire_dead(access, known, node["ID"], cluster_id, back_timeout, str(target), retiring)
+            _guard(nodes.everyone(manager.engine, limit), node, target)
         before = nodes.availability_of(node)
         # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
         if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:

@@ -145,6 +145,7 @@ def test_no_member_is_touched_before_the_guard_of_the_whole_plan_has_had_its_say
     built = graph()
     for node in [*MANAGERS, *WORKERS]:
         assert "ClusterSettings managers" in built.direct(f"Member {node}")
+        assert built is bring_up() or "ClusterSettings managers" in built.direct(f"HostState {node}")
     assert not {key for key in built.behind("ClusterSettings managers") if key.startswith("Member")}
 
 

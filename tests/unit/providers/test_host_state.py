@@ -12,6 +12,7 @@ from proxmox_swarm.host.connection import Connection
 from proxmox_swarm.host.errors import DiskAbsent, EngineConfigRefused, Failure, HostKeyMismatch, Unreachable
 from proxmox_swarm.host.state import HostSpec
 from proxmox_swarm.host.target import Target
+from proxmox_swarm.providers import wanted
 from proxmox_swarm.providers.base import plain
 from proxmox_swarm.providers.host_state import HostStateProvider
 from proxmox_swarm.proxmox import power
@@ -35,6 +36,7 @@ class Host:
         self.restarts = False
         self.has_docker = True
         self.shows_disk = True
+        self.leaving: list[Target] = []
 
     def ensure(self, _: Connection, serial: str, mount: str, *, timeout: float) -> None:
         self.steps.append(("disk", serial, mount))
@@ -69,10 +71,10 @@ class Host:
             around_restart(lambda: self.steps.append("restart"))
         return self.actual
 
-    def restart_engine(self, target: Target, managers: Any, restart: Callable[[], None], **timeouts: float) -> None:
+    def restart_engine(self, target: Target, managers: Any, restart: Callable[[], None], **more: Any) -> None:
         assert target == TARGET
         assert [m.address for m in managers] == [m["address"] for m in MANAGERS]
-        assert timeouts == {"drain_timeout": 600.0, "back_timeout": 300.0}
+        assert more == {"drain_timeout": 600.0, "back_timeout": 300.0, "retiring": self.leaving}
         self.steps.append("drain")
         restart()
         self.steps.append("activate")
@@ -195,10 +197,14 @@ def test_only_a_new_machine_is_seen_for_the_first_time(machine: Host) -> None:
     assert machine.firsts == [True, False]
 
 
-def test_a_restart_of_the_engine_drains_the_node(machine: Host) -> None:
+def test_a_restart_of_the_engine_drains_the_node_and_knows_which_managers_are_to_go(
+    machine: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outputs = PROVIDER.create(host()).outs or {}
     machine.steps.clear()
     machine.restarts = True
+    machine.leaving = [Target(MANAGERS[2]["node"], MANAGERS[2]["address"], "ops", KEY)]
+    monkeypatch.setattr(wanted, "_managers", {m["node"]: m["address"] for m in MANAGERS[:2]})
     PROVIDER.update("app-2", outputs, host(wanted={"daemon": {"debug": True}}))
     assert machine.steps[1:] == ["drain", "restart", "activate"]
 

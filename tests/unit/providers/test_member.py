@@ -17,7 +17,7 @@ from proxmox_swarm.proxmox.ownership import Marker
 from proxmox_swarm.swarm import maintenance, membership
 from proxmox_swarm.swarm.errors import QuorumAtRisk
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
-from tests.unit.providers.props import KEY, MANAGERS, member, settings
+from tests.unit.providers.props import KEY, MANAGERS, manager, member, settings
 
 OK = MemberState("ok", "", "n2", "manager", "active", {"zone": "a"}, engine_id="e2")
 TARGETS = [Target(m["node"], m["address"], "ops", KEY) for m in MANAGERS]
@@ -46,7 +46,7 @@ class Domain:
 @pytest.fixture(autouse=True)
 def nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run declares is kept for its process, which is this one."""
-    monkeypatch.setattr(wanted, "_names", None)
+    monkeypatch.setattr(wanted, "_managers", None)
 
 
 @pytest.fixture
@@ -88,16 +88,20 @@ def test_outputs_hold_all_that_delete_needs(domain: Domain) -> None:
     assert domain.calls == [("remove", (SPEC, TARGETS, "c1", "n2"), expected)]
 
 
-@pytest.mark.parametrize(("declared", "leaving"), [(["app-1", "app-2"], TARGETS[2:]), (["app-9"], TARGETS)])
+@pytest.mark.parametrize(
+    ("declared", "leaving"),
+    [
+        (MANAGERS[:2], TARGETS[2:]),
+        ([manager(9)], TARGETS),
+        # Somebody else's by now: what the leader does not reach there is not the one that goes.
+        ([*MANAGERS[:2], {**MANAGERS[2], "node": "app-9"}], []),
+    ],
+)
 def test_who_goes_and_who_is_demoted_knows_which_managers_this_run_does_not_declare(
-    domain: Domain, monkeypatch: pytest.MonkeyPatch, declared: list[str], leaving: list[Target]
+    domain: Domain, declared: list[dict[str, Any]], leaving: list[Target]
 ) -> None:
     outputs = created(domain)
-    assert (
-        not ClusterSettingsProvider()
-        .check({}, settings(managers=[{**MANAGERS[0], "node": n} for n in declared]))
-        .failures
-    )
+    assert not ClusterSettingsProvider().check({}, settings(managers=declared)).failures
     PROVIDER.delete("app-2", outputs)
     PROVIDER.update("app-2", outputs, member(role="worker", managers=MANAGERS[:1]))
     assert [more["retiring"] for _, _, more in domain.calls] == [leaving, leaving]
@@ -247,7 +251,7 @@ def test_hardware_is_taken_over_by_a_power_cycle_with_the_node_out(
 
     def out(spec: MemberSpec, managers: Any, cluster_id: str, action: Callable[[], None], **timeouts: float) -> None:
         assert (spec, managers, cluster_id) == (SPEC, TARGETS, "c1")
-        assert timeouts == {"drain_timeout": 600.0, "back_timeout": 300.0}
+        assert timeouts == {"drain_timeout": 600.0, "back_timeout": 300.0, "retiring": []}
         steps.append("out")
         action()
         steps.append("back")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from proxmox_swarm.host.errors import Unreachable
-from proxmox_swarm.swarm import membership
+from proxmox_swarm.swarm import maintenance, membership
 from proxmox_swarm.swarm.errors import QuorumAtRisk
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from tests.unit.swarm.world import Node, Swarm, World
@@ -70,6 +70,30 @@ def test_a_living_manager_is_demoted_once_a_dead_one_that_is_to_go_is_out(world:
     assert demote(world, swarm, "b", "b", "c").role == "worker"
     assert raft(swarm) == {"a"}
     assert node(world, swarm, "c").spec["Role"] == "worker", "its own turn is still to come"
+
+
+def restart(world: World, swarm: Swarm, name: str, *leaving: str) -> None:
+    """As a manager is power-cycled or its engine restarted."""
+    maintenance.restart_engine(
+        world.target(name), world.targets("a", "b"), lambda: None,
+        drain_timeout=30, back_timeout=60, retiring=world.targets(*leaving), access=world,
+    )  # fmt: skip
+
+
+def test_a_living_manager_is_taken_out_for_a_while_once_a_dead_one_that_is_to_go_is_out(world: World) -> None:
+    swarm = world.build(MANAGERS, ["d"])
+    world["c"].on = False
+    restart(world, swarm, "b", "c")
+    assert raft(swarm) == {"a", "b"}
+    assert node(world, swarm, "b").spec["Availability"] == "active"
+
+
+def test_a_dead_manager_that_is_to_stay_keeps_a_living_one_from_being_taken_out(world: World) -> None:
+    swarm = world.build(MANAGERS, ["d"])
+    world["c"].on = False
+    with pytest.raises(QuorumAtRisk, match="NONE TO SPARE"):
+        restart(world, swarm, "b")
+    assert raft(swarm) == set(MANAGERS)
 
 
 @pytest.mark.parametrize("step", [remove, demote])

@@ -133,13 +133,15 @@ class Swarming(RuleBasedStateMachine):
         self.world.pass_time(seconds)
         self.had_quorum = self.world.quorate(self.swarm)
 
-    @rule(name=st.sampled_from(NAMES))
-    def remove(self, name: str) -> None:
+    @rule(name=st.sampled_from(NAMES), leaving=st.sets(st.sampled_from(NAMES)))
+    def remove(self, name: str, leaving: set[str]) -> None:
+        """Alone, or with others that are to go as well."""
         node_id = self.member(name)
         alone = len(self.swarm.nodes) == 1
         if node_id and self.guarded(
-            membership.remove, self.spec(name), self.known(), self.swarm.id, node_id, drain_timeout=5, role_timeout=20
-        ):
+            membership.remove, self.spec(name), self.known(), self.swarm.id, node_id,
+            drain_timeout=5, role_timeout=20, retiring=self.world.targets(*leaving),
+        ):  # fmt: skip
             assert self.member(name) == "" or alone
 
     @rule(name=st.sampled_from(NAMES), role=st.sampled_from(["manager", "worker"]))
