@@ -80,7 +80,12 @@ class MemberProvider(Provider):
         return ReadResult(id_, outputs, inputs={key: outputs[key] for key in INPUTS if key in outputs})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """Bring the member to what is declared, in place, whatever became of it."""
+        """Bring the member to what is declared, in place, whatever became of it.
+
+        Where only the list of managers is another one it is written down, and the node is not asked: it may be down.
+        """
+        if [key for key in self.watched if self._differs(key, _olds, _news)] == ["managers"]:
+            return UpdateResult(_declared(_news, _state(_olds)))
         spec = _spec(_news, formerly=(_olds.get("declared") or {}).get("labels") or {})
         managers = targets(_news["managers"])
         leaving = wanted.leaving(_olds["managers"])

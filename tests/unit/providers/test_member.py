@@ -186,7 +186,7 @@ def test_a_state_from_before_that_was_kept_is_read_as_it_is(domain: Domain) -> N
         {"role": "worker"},
         {"availability": "drain"},
         {"labels": {}},
-        {"managers": MANAGERS[:2]},
+        {"labels": {}, "managers": MANAGERS[:2]},
     ],
 )
 def test_an_edit_converges_without_a_power_cycle(domain: Domain, change: dict[str, Any]) -> None:
@@ -198,6 +198,16 @@ def test_an_edit_converges_without_a_power_cycle(domain: Domain, change: dict[st
     assert [name for name, _, _ in domain.calls] == ["converge"]
     assert not needs_update(updated, news)
     assert updated["declared"] == {key: news[key] for key in ("role", "availability", "labels")}
+
+
+def test_other_managers_are_written_down_without_a_word_to_the_node(domain: Domain) -> None:
+    outputs = created(domain)
+    news = member(managers=MANAGERS[:2])
+    assert needs_update(outputs, news)
+    updated = PROVIDER.update("app-2", outputs, news).outs or {}
+    assert domain.calls == []
+    assert updated == {**outputs, "managers": MANAGERS[:2]}
+    assert not needs_update(updated, news)
 
 
 @pytest.mark.parametrize("provider_call", ["create", "read", "update", "delete"])
