@@ -24,21 +24,22 @@ def join(
     access: Access,
     engine: EngineApi,
     spec: MemberSpec,
+    manager: Manager,
     others: Sequence[Target],
     cluster_id: str,
     limit: Deadline,
 ) -> tuple[Manager, LocalSwarm]:
-    """Join through a manager, or through the next one where that one dies meanwhile; the engine itself asks only one.
+    """Join through this manager, or through one of ``others`` where it dies meanwhile: the engine itself asks only one.
 
     Returns the manager and the engine's place. Raises PortsClosed, JoinFailed, NoManager, EngineError, HostError.
     """
     while True:
-        manager = find_manager(access, others, cluster_id, limit)
         try:
             return manager, _join_through(access, engine, spec, manager, limit)
         except Failure:
             if limit.over or _answers(access, manager):
                 raise
+        manager = find_manager(access, others, cluster_id, limit)
 
 
 def _answers(access: Access, manager: Manager) -> bool:

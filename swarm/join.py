@@ -81,7 +81,7 @@ def join_or_adopt(
         limit = Deadline.after(join_timeout, access.clock)
         manager = find_manager(access, others, cluster_id, limit)
         _clear_way(access, spec, others, manager, cluster_id, former_id, role_timeout)
-        manager, local = admission.join(access, engine, spec, others, cluster_id, limit)
+        manager, local = admission.join(access, engine, spec, manager, others, cluster_id, limit)
         return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
 
 

@@ -137,6 +137,13 @@ def leave(world: World, name: str) -> None:
     machine.state, machine.certificate = "inactive", None
 
 
+def take_name(world: World, name: str, whose: str) -> None:
+    """The engine comes into another member's name: docs/runbooks/two-engines-one-node.md."""
+    machine, other = world[name], world[whose]
+    if machine.state == other.state == "active":
+        machine.certificate = other.certificate
+
+
 class Leaky(World):
     """Of the next write the answer is lost; it is done all the same."""
 
@@ -192,6 +199,7 @@ EVENTS: dict[str, Callable[[World, str], None]] = {
     # of workers alone: a manager lost for good while another one is out would take the majority along
     "rebuilt": lambda world, name: world.rebuild(WORKER.get(name, name)),
     "made to leave": lambda world, name: leave(world, WORKER.get(name, name)),
+    "in b's name": lambda world, name: take_name(world, WORKER.get(name, name), "b"),
 }
 
 
