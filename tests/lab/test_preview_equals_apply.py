@@ -82,7 +82,7 @@ CHANGES = {
     ),
     "a new token for workers": Change(
         {"cluster": {"rotate": {"worker": 2}}},
-        {"TokenRotation worker": "update"},
+        {"TokenRotation worker-token": "update"},
     ),
     "name servers": Change(
         {"os": {"dns": {"servers": ["192.168.4.5", "192.168.2.4"]}}},
