@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxmox_swarm.cli.backup import default_file, told
@@ -31,7 +31,7 @@ class Choices:
     yes: bool = False
     others_are_gone: bool = False
     discard_newer: bool = False
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 def recover(stack: str, project: Path, to: Path | None, chosen: Choices, say: Say, ask: Ask) -> None:

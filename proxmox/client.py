@@ -90,7 +90,8 @@ class Client:
         try:
             self._api.nodes(host).version.get()
         except ResourceException as error:
-            return _reason(error) if error.status_code in UNREACHED else None
+            # The library puts words of its own behind these: a dead host is all it means.
+            return f"status {error.status_code}" if error.status_code in UNREACHED else None
         except requests.RequestException as error:
             return _reason(error)
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from proxmox_swarm.host.deadline import Deadline
@@ -30,7 +30,7 @@ class Backup:
     """What was taken, and how long dockerd was stopped for it, in seconds."""
 
     manifest: Manifest
-    content: bytes
+    content: bytes = field(repr=False)
     down: float
 
 

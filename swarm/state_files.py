@@ -65,7 +65,7 @@ class Packed:
     ``locked``: the keys in it are encrypted with the unlock key.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     sha256: str
     down: float
     position: RaftPosition | None = None

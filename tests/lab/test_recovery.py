@@ -55,12 +55,17 @@ def contents(swarm: Project, address: str) -> dict[str, list[str]]:
 
 
 def assert_as_before(swarm: Project, before: dict[str, Any], address: str) -> None:
-    """The same swarm, with all that was in it, and its workers' tasks running on."""
+    """The same swarm, with all that was in it, a task on every worker, and those of ``before`` among them."""
     assert swarm.engine(address)["Cluster"]["ID"] == before["cluster"]
     assert contents(swarm, address) == before["contents"]
     nodes = swarm.nodes(address)
     assert {name: nodes[name]["Spec"].get("Labels", {}) for name in WORKERS} == {n: LABELS[n] for n in WORKERS}
-    until(lambda: swarm.tasks("web", address) == before["tasks"], 60, "the workers' tasks of before")
+
+    def running_on() -> bool:
+        tasks = swarm.tasks("web", address)
+        return sorted(tasks.values()) == sorted(WORKERS) and before["tasks"].items() <= tasks.items()
+
+    until(running_on, 60, f"a task on every worker, of them {before['tasks']}")
 
 
 def known(swarm: Project, address: str = ADDRESS["docker-app-1"]) -> dict[str, Any]:
@@ -254,6 +259,8 @@ def test_all_managers_lost_and_a_backup_restored(filled: Project, file: Path) ->
     other = next(name for name in MANAGERS if name != node)
     address = ADDRESS[node]
     before = known(swarm)
+    # On the worker that was split off the swarm has started another task since the backup.
+    before["tasks"] = {task: worker for task, worker in before["tasks"].items() if worker != "docker-infra-1"}
     assert "has a leader" in refused(swarm, "restore", str(file), "--node", node, "--yes")
     assert f"taken on {node}" in refused(swarm, "restore", str(file), "--node", other, "--yes")
     for name in MANAGERS:

@@ -342,7 +342,7 @@ def test_hosts_that_nothing_can_be_asked_of_are_told_apart(api: Api, proxmox: Cl
     api.has("GET nodes/pve05/version", ResourceException(403, "Forbidden", "Permission check failed"))
     assert absent(proxmox, ["pve01", "pve02", "pve03", "pve04", "pve05", "pve09"]) == {
         "pve02": "is offline",
-        "pve03": "does not answer (595 No route to host)",
+        "pve03": "does not answer (status 595)",
         "pve04": "does not answer (Read timed out.)",
         "pve09": "is no member of the Proxmox VE cluster",
     }
