@@ -191,7 +191,7 @@ class SwarmCluster(pulumi.ComponentResource):
                 "dns_search": list(settings.os.dns_search),
                 "apt_cache": settings.os.apt_cache,
             },
-            disk={"serial": node.data.serial, "mount": node.data.mount} if node.data else None,
+            disk={"serial": node.data.serial, "mount": node.data.mount, "size": node.data.size} if node.data else None,
             docker=settings.docker.version,
             deadlines=asdict(settings.deadlines),
             proxmox=machine_api(settings, node),

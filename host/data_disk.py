@@ -7,13 +7,14 @@ from proxmox_swarm.host.errors import DiskAbsent
 from proxmox_swarm.host.script import run_script
 
 
-def ensure(conn: Connection, serial: str, mount: str, *, timeout: float = 30) -> bool:
+def ensure(conn: Connection, serial: str, mount: str, size: int, *, timeout: float = 30) -> bool:
     """Have the disk mounted at ``mount``, now and at each boot; whether it was blank and has been formatted.
 
-    A disk that holds anything but ext4 or xfs is not touched. Raises HostError, DiskAbsent after ``timeout`` seconds.
+    A disk that holds anything but ext4 or xfs is not touched. The file system grows with the disk, which has ``size`` GiB.
+    Raises HostError; DiskAbsent where the disk does not show within ``timeout`` seconds, or is smaller.
     """
     what = f"mounting the data disk {serial}"
-    args = {"serial": serial, "mount": mount, "timeout": timeout}
+    args = {"serial": serial, "mount": mount, "size": size, "timeout": timeout}
     result = run_script(conn, "data_disk", args, what=what, timeout=timeout + 330)
     if absent := result.get("absent"):
         raise DiskAbsent(

@@ -53,7 +53,7 @@ class CommandTimeout(HostError):
 
 
 class DiskAbsent(HostError):
-    """The machine does not show a disk that it should have."""
+    """The machine does not show a disk that it should have, or not all of it."""
 
 
 class EngineConfigRefused(HostError):

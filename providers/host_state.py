@@ -115,16 +115,16 @@ def _apply(
 
 
 def _mount(ssh: Connection, props: Props, disk: Props, leaving: Sequence[Target], *, patience: float) -> None:
-    """Mount the data disk. One that a machine gets while it runs may wait for its next start: then that is now."""
+    """Mount the data disk. What it gets or gains while it runs, the machine may show at its next start: then that is now."""
     try:
-        data_disk.ensure(ssh, disk["serial"], disk["mount"], timeout=patience)
+        data_disk.ensure(ssh, disk["serial"], disk["mount"], disk["size"], timeout=patience)
     except DiskAbsent:
         if patience == DISK:
             raise
-        say(props["node"], "the data disk waits for a power cycle: drain, off, on, activate")
+        say(props["node"], "the data disk shows after a power cycle: drain, off, on, activate")
         _with_node_out(props, lambda: machine.power_cycle(props), leaving)
         connection.wait_for_ssh(target(props), float(props["deadlines"]["boot"]))
-        data_disk.ensure(ssh, disk["serial"], disk["mount"], timeout=DISK)
+        data_disk.ensure(ssh, disk["serial"], disk["mount"], disk["size"], timeout=DISK)
 
 
 def _with_node_out(props: Props, action: Callable[[], None], leaving: Sequence[Target]) -> None:

@@ -216,7 +216,7 @@ class Pool(Keys):
         otherwise="the host's `datastore`",
     )
     data: int = key(
-        "Size in GiB of a data disk that outlives the machine; 0 for none. A node may get one later: at once, or by a power "
+        "Size in GiB of a data disk that outlives the machine; 0 for none. It may come or grow later: at once, or by a power "
         "cycle.",
         "a whole number of GiB, 0 to 65536",
         default=0,

@@ -1,7 +1,8 @@
 """Mount the disk that carries a given serial number, and make it a file system if it is blank; or let go of one.
 
-``args``: ``serial``, ``mount``, ``timeout`` (seconds to wait for the disk). Result: ``device``, ``formatted``; or ``absent``,
-the reason, where there is no such disk. With ``release`` instead, a mount that is not wanted any more: ``released``.
+``args``: ``serial``, ``mount``, ``size`` (GiB), ``timeout`` (seconds to wait for the disk). Result: ``device``,
+``formatted``; or ``absent``, the reason, where no such disk shows, or not in this size. With ``release`` instead, a mount
+that is not wanted any more. Result: ``released``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ GUARD = "docker.service.d/50-proxmox-swarm-data.conf"
 
 
 class AbsentError(SystemExit):
-    """No disk carries the serial number."""
+    """No disk carries the serial number, or it does not show its size."""
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +48,21 @@ def find(serial: str, timeout: float) -> Path:
                 f"no disk with serial {serial}; /dev/disk/by-id has {[p.name for p in names] or 'nothing'}"
             )
         time.sleep(0.2)
+
+
+def check_size(device: Path, gib: int) -> None:
+    """A disk that another machine owns shows its new size to this one at its next start."""
+    size = int(must("blockdev", "--getsize64", str(device)))
+    if size < gib << 30:
+        raise AbsentError(f"{device.name} shows {size / (1 << 30):.1f} GiB, declared are {gib}")
+
+
+def grow(device: Path, mount: str) -> None:
+    """The file system takes all of its disk, while it is in use. Nothing happens where it does."""
+    if must("findmnt", "-n", "-o", "FSTYPE", "--mountpoint", mount) == "xfs":
+        must("xfs_growfs", "-d", mount)
+    else:
+        must("resize2fs", str(device.resolve()))
 
 
 def format_if_blank(device: Path) -> bool:
@@ -96,6 +112,7 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     mount = args["mount"].rstrip("/")
     try:
         device = find(args["serial"], args["timeout"])
+        check_size(device, int(args["size"]))
     except AbsentError as error:
         return {"absent": str(error)}
     unit = unit_of(mount)
@@ -126,4 +143,6 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
         must("systemctl", "daemon-reload")
     if changed or not source:
         must("systemctl", "enable", "--now", unit)
+    if not formatted:
+        grow(device, mount)
     return {"device": str(device), "formatted": formatted}

@@ -33,6 +33,8 @@ class Change:
     #: operations by ``<type's last part> <name>``
     steps: Steps = field(default_factory=dict)
     by_hand: Callable[[Project], None] | None = None
+    #: what must then be so on the machines
+    seen: Callable[[Project], None] | None = None
 
 
 def every(kind: str, names: list[str], operation: str = "update") -> Steps:
@@ -62,6 +64,12 @@ def left_by_hand(swarm: Project) -> None:
     """A worker is out of the swarm; its object is still there."""
     swarm.ssh(ADDRESS["swarmpit-mgmt"], "docker swarm leave")
     swarm.refresh()
+
+
+def all_of_the_disk_is_in_use(swarm: Project) -> None:
+    """The file system has grown with its disk."""
+    blocks, size = swarm.ssh("192.168.4.43", "stat -f -c '%b %S' /var/lib/data").split()
+    assert 11 < int(blocks) * int(size) / (1 << 30) < 12
 
 
 #: Where the managers are is known to what asks them; so it is to every member.
@@ -140,7 +148,8 @@ CHANGES = {
     ),
     "a larger data disk": Change(
         {"nodes": {WORKER: {"data": 12}}},
-        {f"VmLegacy {WORKER}-data": "update"},
+        {f"VmLegacy {WORKER}-data": "update", f"HostState {WORKER}": "update"},
+        seen=all_of_the_disk_is_in_use,
     ),
     "processors": Change(
         {"nodes": {WORKER: {"cpu": 2}}},
@@ -201,6 +210,8 @@ def test_up_takes_the_steps_that_preview_shows(
     assert told(planned) == {key: {op} if isinstance(op, str) else op for key, op in change.steps.items()}
     swarm.up("--expect-no-changes")
     assert swarm.verdicts() == {}
+    if change.seen:
+        change.seen(swarm)
 
 
 def add(to: dict[str, Any], change: dict[str, Any]) -> None:

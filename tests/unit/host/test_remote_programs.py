@@ -271,7 +271,7 @@ class Disk:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
-        self.blkid, self.mounted = (2, ""), ""
+        self.blkid, self.mounted, self.size = (2, ""), "", 10 << 30
         self.by_id = root / "by-id"
         self.by_id.mkdir()
         monkeypatch.setattr(data_disk, "BY_ID", self.by_id)
@@ -279,7 +279,8 @@ class Disk:
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         self.log.append(argv[0])
-        code, out = {"blkid": self.blkid, "findmnt": (0, self.mounted)}.get(argv[0], (0, ""))
+        answers = {"blkid": self.blkid, "findmnt": (0, self.mounted), "blockdev": (0, str(self.size))}
+        code, out = answers.get(argv[0], (0, ""))
         return subprocess.CompletedProcess(argv, code, out, "")
 
 
@@ -327,14 +328,29 @@ def test_a_mount_point_that_something_else_uses_is_left_alone(disk: Disk) -> Non
     (disk.by_id / "virtio-data-1").touch()
     disk.mounted = "/dev/sdz1"
     with pytest.raises(SystemExit, match="/mnt is mounted from /dev/sdz1"):
-        data_disk.main({"serial": "data-1", "mount": "/mnt", "timeout": 0})
+        data_disk.main({"serial": "data-1", "mount": "/mnt", "size": 10, "timeout": 0})
     assert "mkfs.ext4" not in disk.log
 
 
 def test_an_absent_disk_is_an_answer_that_can_be_acted_on(disk: Disk) -> None:
-    found = data_disk.main({"serial": "data-1", "mount": "/mnt", "timeout": 0})
-    assert found == {"absent": "no disk with serial data-1; /dev/disk/by-id has nothing"}
-    assert disk.log == []
+    args = {"serial": "data-1", "mount": "/mnt", "size": 12, "timeout": 0}
+    assert data_disk.main(args) == {"absent": "no disk with serial data-1; /dev/disk/by-id has nothing"}
+    (disk.by_id / "virtio-data-1").touch()
+    assert data_disk.main(args) == {"absent": "virtio-data-1 shows 10.0 GiB, declared are 12"}
+    assert disk.log == ["blockdev"]
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_file_system_that_was_there_takes_all_of_its_disk(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: bool
+) -> None:
+    monkeypatch.setattr(data_disk, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(data_disk, "unit_of", lambda _: "mnt.mount")
+    (disk.by_id / "virtio-data-1").touch()
+    disk.blkid = (2, "") if blank else (0, "TYPE=ext4\n")
+    found = data_disk.main({"serial": "data-1", "mount": str(tmp_path / "mnt"), "size": 10, "timeout": 0})
+    assert found["formatted"] is blank
+    assert ("resize2fs" in disk.log) is not blank
 
 
 @pytest.mark.parametrize(("ours", "mount"), [(True, "/mnt"), (True, "/data"), (False, "/data")])

@@ -21,7 +21,7 @@ from tests.unit.providers.props import KEY, MANAGERS, host
 
 TARGET = Target("app-2", "10.0.4.2", "ops", KEY)
 PROVIDER = HostStateProvider()
-DISK = {"serial": "data-app-2", "mount": "/srv/data"}
+DISK = {"serial": "data-app-2", "mount": "/srv/data", "size": 50.0}
 AS_DECLARED = {**plain(host()["wanted"]), "apt_cache": None}
 
 
@@ -38,8 +38,8 @@ class Host:
         self.shows_disk = True
         self.leaving: list[Target] = []
 
-    def ensure(self, _: Connection, serial: str, mount: str, *, timeout: float) -> None:
-        self.steps.append(("disk", serial, mount))
+    def ensure(self, _: Connection, serial: str, mount: str, size: int, *, timeout: float) -> None:
+        self.steps.append(("disk", serial, mount, size))
         if not self.shows_disk:
             raise DiskAbsent("mounting", where="app-2", came_back="no disk")
 
@@ -115,7 +115,7 @@ def test_create_waits_mounts_and_applies_installing_on_the_way(machine: Host) ->
     machine.has_docker = False
     result = PROVIDER.create(host(disk=DISK, docker="29.8.2"))
     assert result.id == "app-2"
-    disk = ("disk", "data-app-2", "/srv/data")
+    disk = ("disk", "data-app-2", "/srv/data", 50)
     assert machine.steps == [("wait", TARGET, 300.0), disk, ("apply", SPEC), ("docker", "29.8.2", 300.0)]
     assert not needs_update(result.outs, host(disk=DISK))
 
@@ -224,7 +224,7 @@ def test_a_new_data_disk_that_a_running_machine_does_not_show_takes_a_power_cycl
     machine.steps.clear()
     machine.shows_disk = False
     PROVIDER.update("app-2", outputs, host(disk=DISK))
-    disk = ("disk", "data-app-2", "/srv/data")
+    disk = ("disk", "data-app-2", "/srv/data", 50)
     assert machine.steps[:-1] == [disk, "drain", "power cycle", "activate", ("wait", TARGET, 300.0), disk]
 
 
