@@ -103,6 +103,7 @@ def refresh(
     pending = leftovers.unfinished(state)
     if pending:
         away.require_clearable(state, left)
+        leftovers.wait_for_tasks(state, settings, left.hosts)
         removed = leftovers.remove_half_made(state, settings)
         say(
             line(

@@ -12,10 +12,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxmox_swarm.cli.away import host_of
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.proxmox.client import Client
@@ -173,6 +174,24 @@ def unfinished(state: dict[str, Any]) -> list[str]:
     """The URNs of operations that the state still calls pending."""
     pending: list[dict[str, Any]] = state.get("pending_operations") or []
     return [operation["resource"]["urn"] for operation in pending]
+
+
+def wait_for_tasks(state: dict[str, Any], settings: Settings, away: Collection[str] = ()) -> None:
+    """Wait until Proxmox VE has ended what an earlier run began with this stack's machines, on hosts that are not ``away``.
+
+    A machine that is being deleted is still listed: a refresh would take it for one that is there. Raises ProxmoxError.
+    """
+    resources: list[dict[str, Any]] = state.get("resources") or []
+    pending: list[dict[str, Any]] = state.get("pending_operations") or []
+    machines: set[tuple[str, int]] = set()
+    for resource in [*resources, *(operation["resource"] for operation in pending)]:
+        values = {**(resource.get("inputs") or {}), **(resource.get("outputs") or {})}
+        if resource["type"] == VM_TYPE and values.get("vmId") and (host := host_of(resource)):
+            machines.add((host, int(values["vmId"])))
+    hosts = {host for host, _ in machines} - set(away)
+    if hosts:
+        client = Client(settings.proxmox.endpoints, insecure=settings.proxmox.insecure)
+        client.wait_for_tasks(hosts, {vm_id for _, vm_id in machines}, timeout=settings.deadlines.boot)
 
 
 def remove_half_made(state: dict[str, Any], settings: Settings) -> list[str]:

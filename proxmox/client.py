@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -171,6 +171,27 @@ class Client:
                     f"`qm unlock {guest.vm_id}` there once none runs."
                 )
             time.sleep(TASK_POLL)
+
+    def wait_for_tasks(self, hosts: Collection[str], vm_ids: Collection[int], *, timeout: float) -> None:
+        """Wait until no task of ours is at work on these VMs, on these hosts: one goes on when its client is gone.
+
+        Raises ProxmoxError when ``timeout`` seconds have passed.
+        """
+        deadline = time.monotonic() + timeout
+        ids = {str(vm_id) for vm_id in vm_ids}
+        for host in sorted(hosts):
+            while active := [task for task in self._active_tasks(host) if str(task.get("id")) in ids]:
+                if time.monotonic() > deadline:
+                    told = ", ".join(f"{task['type']} of VM {task['id']}" for task in active)
+                    raise ProxmoxError(
+                        f"{told} on {host}, begun by an earlier run, has not ended after {timeout:.0f} s. Look at its "
+                        "tasks there; stop those that hang, then run again."
+                    )
+                time.sleep(TASK_POLL)
+
+    def _active_tasks(self, host: str) -> list[Mapping[str, Any]]:
+        listed = self._call(f"list the tasks of {host}", lambda: self._api.nodes(host).tasks.get(source="active"))
+        return [task for task in listed if "endtime" not in task]
 
     def _task(self, guest: Guest, action: str, upid: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout

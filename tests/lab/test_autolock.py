@@ -76,11 +76,6 @@ def keys(swarm: Project) -> tuple[str, str]:
     return told["unlockKey"], told["previousUnlockKey"]
 
 
-def restart(swarm: Project, *names: str) -> None:
-    """dockerd alone, by hand."""
-    swarm.everywhere(lambda address: swarm.ssh(address, "systemctl restart docker"), [ADDRESS[n] for n in names])
-
-
 def reset(swarm: Project, *names: str) -> None:
     """The machines lose their power and get it back; then their engines are waited for."""
     for name in names:
@@ -125,7 +120,7 @@ def test_it_is_turned_on_and_the_key_is_a_secret_of_the_stack(swarm: Project) ->
 
 
 def test_a_manager_that_restarts_is_locked_and_up_unlocks_it(swarm: Project) -> None:
-    restart(swarm, "docker-app-2", "docker-infra-1")
+    swarm.restart_engines("docker-app-2", "docker-infra-1")
     assert (state(swarm, "docker-app-2"), state(swarm, "docker-infra-1")) == ("locked", "active")
     swarm.refresh()
     assert swarm.verdicts() == {"docker-app-2": "locked"}
@@ -152,7 +147,7 @@ def test_what_we_restart_ourselves_comes_back_by_itself(swarm: Project) -> None:
     assert {name for name, node in swarm.nodes().items() if node["ID"] != ids[name]} == {"docker-app-3"}
     assert all("128M" in swarm.ssh(address, "cat /etc/docker/daemon.json") for address in ADDRESS.values())
     # They have the key that the swarm's managers have: joined, and promoted.
-    restart(swarm, "docker-app-3", "docker-infra-1")
+    swarm.restart_engines("docker-app-3", "docker-infra-1")
     assert (state(swarm, "docker-app-3"), state(swarm, "docker-infra-1")) == ("locked", "locked")
     assert sorted(swarm.exec("proxmox-swarm", "unlock").stdout.split()[1:]) == ["docker-app-3,", "docker-infra-1"]
     within(PATIENCE, lambda: {row[1] for row in swarm.summary()} == {"Ready"})
@@ -162,7 +157,7 @@ def test_what_we_restart_ourselves_comes_back_by_itself(swarm: Project) -> None:
 def test_a_manager_that_became_a_worker_has_no_lock_when_up_ends(swarm: Project) -> None:
     declare(swarm, nodes={"docker-app-2": {"cpu": 3}, "docker-app-3": {"generation": 2}})
     up(swarm)
-    restart(swarm, "docker-infra-1", "docker-infra-2")
+    swarm.restart_engines("docker-infra-1", "docker-infra-2")
     assert {state(swarm, name) for name in ("docker-infra-1", "docker-infra-2")} == {"active"}
     within(PATIENCE, lambda: {row[1] for row in swarm.summary()} == {"Ready"})
     assert_quiet(swarm)
@@ -174,7 +169,7 @@ def test_a_demotion_that_a_restart_broke_off_is_put_right(swarm: Project) -> Non
         swarm.ssh(ADDRESS["docker-app-1"], "docker node promote docker-infra-1")
         within(PATIENCE, lambda: ("docker-infra-1", "Ready", "Active", "Reachable") in swarm.summary())
         swarm.ssh(ADDRESS["docker-app-1"], "docker node demote docker-infra-1")
-        restart(swarm, "docker-infra-1")
+        swarm.restart_engines("docker-infra-1")
         if state(swarm, "docker-infra-1") == "locked":
             break
     else:
@@ -206,7 +201,7 @@ def test_a_manager_that_was_off_when_the_key_was_rotated_is_unlocked_with_the_on
     right = _unlock_with(swarm, first, tmp_path)
     assert right.stdout.strip() == "unlocked: docker-app-3"
     within(PATIENCE, lambda: {row[1] for row in swarm.summary()} == {"Ready"})
-    restart(swarm, "docker-app-3")
+    swarm.restart_engines("docker-app-3")
     up(swarm, "--refresh")
     assert_quiet(swarm)
 
@@ -247,7 +242,7 @@ def test_it_is_turned_off_and_managers_restart_by_themselves(swarm: Project) -> 
     assert swarm.steps() == {"Autolock managers": "update"}
     up(swarm)
     assert keys(swarm) == ("", key)
-    restart(swarm, "docker-app-1")
+    swarm.restart_engines("docker-app-1")
     within(PATIENCE, lambda: state(swarm, "docker-app-1") == "active")
     up(swarm, "--refresh")
     assert_quiet(swarm)

@@ -39,7 +39,9 @@ targets = [Target(**entry) for entry in given["managers"]]
 for target in targets:
     def restart():
         begun = time.time()
-        connect(target, 20).check(["systemctl", "restart", "docker"], sudo=True, timeout=60)
+        ssh = connect(target, 20)
+        ssh.check(["systemctl", "reset-failed", "docker"], sudo=True, timeout=60)
+        ssh.check(["systemctl", "restart", "docker"], sudo=True, timeout=60)
         print(json.dumps([target.node, begun, time.time()]), flush=True)
     maintenance.restart_engine(target, targets, restart, drain_timeout=60, back_timeout=120)
 """
@@ -150,7 +152,7 @@ def test_the_leader_restarts_and_all_is_as_before(swarm: Project) -> None:
     former = leader(swarm)
     with QuorumWatch(swarm) as watch:
         begun = time.time()
-        swarm.ssh(ADDRESS[former], "systemctl restart docker")
+        swarm.restart_engines(former)
         limit = time.monotonic() + 60
         while (now := _leader_elsewhere(swarm, former)) is None and time.monotonic() < limit:
             time.sleep(0.5)
@@ -176,7 +178,7 @@ def test_promotions_and_demotions_outlive_the_leader_s_restart(swarm: Project) -
         at_work = leader(swarm)
         up = Up(swarm)
         up.when("docker-infra-1")
-        swarm.ssh(ADDRESS[at_work], "systemctl restart docker")
+        swarm.restart_engines(at_work)
         up.ends_well()
         await_whole(swarm, managers=len(managers))
     assert {name: node["ID"] for name, node in swarm.nodes().items()} == ids
@@ -190,7 +192,7 @@ def test_a_drain_and_a_join_outlive_the_leader_s_restart(swarm: Project) -> None
     swarm.declare(nodes={"docker-infra-2": {"availability": "drain"}})
     up = Up(swarm, "--refresh")
     up.when("docker-infra-2")
-    swarm.ssh(ADDRESS[leader(swarm)], "systemctl restart docker")
+    swarm.restart_engines(leader(swarm))
     up.ends_well()
     rows = {row[0]: row[1:] for row in swarm.summary()}
     assert rows["docker-infra-2"] == ("Ready", "Drain", "")

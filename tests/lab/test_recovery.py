@@ -163,7 +163,7 @@ def test_a_leader_whose_engine_restarts_is_a_manager_again(filled: Project) -> N
     other = next(name for name in MANAGERS if name != led)
     with QuorumWatch(swarm) as watch:
         begun = time.time()
-        swarm.ssh(ADDRESS[led], "systemctl restart docker")
+        swarm.restart_engines(led)
         until(lambda: all_reachable(swarm, ADDRESS[other]), 2 * ELECTION, "all managers back")
         assert len(watch.fewest(begun).reachable) >= 2, watch.told(begun)
         assert watch.leaderless(begun) < ELECTION, watch.told(begun)
@@ -326,7 +326,8 @@ def test_live_restore_set_by_hand_keeps_dockerd_down_until_up_takes_it_out(fille
     swarm, address = filled, ADDRESS["docker-infra-3"]
     swarm.ssh(
         address,
-        "cd /etc/docker && sed -i '1s/{/{\"live-restore\": true,/' daemon.json && systemctl restart docker || true",
+        "sed -i '1s/{/{\"live-restore\": true,/' /etc/docker/daemon.json"
+        " && systemctl reset-failed docker && systemctl restart docker || true",
     )
     said = swarm.ssh(address, "journalctl -u docker -n 40 --no-pager")
     assert "incompatible with swarm mode" in said, said

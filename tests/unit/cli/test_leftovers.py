@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,7 @@ class Proxmox:
         self.descriptions: dict[Guest, str] = {}
         self.done: list[tuple[str, str, float]] = []
         self.read: list[str] = []
+        self.waited: list[tuple[set[str], set[int], float]] = []
 
     def has(self, vm_id: int, name: str, description: str) -> None:
         self.descriptions[Guest(vm_id, name, "pve01", "qemu", "stopped", ())] = description
@@ -304,6 +305,9 @@ class Proxmox:
 
     def destroy(self, guest: Guest, *, timeout: float) -> None:
         self.done.append(("destroy", guest.name, timeout))
+
+    def wait_for_tasks(self, hosts: Collection[str], vm_ids: Collection[int], *, timeout: float) -> None:
+        self.waited.append((set(hosts), set(vm_ids), timeout))
 
 
 @pytest.fixture(scope="module")
@@ -385,6 +389,22 @@ def test_without_a_pending_machine_proxmox_is_not_asked(settings: Settings, monk
     other = pending("docker-app-1", of="pulumi-python:dynamic/swarm:Member")
     assert remove_half_made(state(other), settings) == []
     assert remove_half_made({}, settings) == []
+
+
+def test_tasks_of_machines_that_are_recorded_or_were_being_made_are_waited_for(
+    proxmox: Proxmox, settings: Settings
+) -> None:
+    """But for those on hosts that are away; before it is asked what is there."""
+    made = tuple(
+        {"urn": urn(str(vm_id)), "type": VM, "inputs": {"nodeName": host}, "outputs": {"vmId": vm_id, "nodeName": host}}
+        for host, vm_id in (("pve01", 4100), ("pve01", 4101), ("pve03", 4102))
+    )
+    making = pending("docker-infra-1")
+    making["resource"]["inputs"] = {"vmId": 4200, "nodeName": "pve02"}
+    leftovers.wait_for_tasks(state(making, made=made), settings, {"pve03": "offline"})
+    assert proxmox.waited == [({"pve01", "pve02"}, {4100, 4101, 4102, 4200}, settings.deadlines.boot)]
+    leftovers.wait_for_tasks(state(), settings)
+    assert len(proxmox.waited) == 1
 
 
 def test_unfinished_names_every_pending_operation() -> None:

@@ -394,3 +394,24 @@ def test_the_guest_agent_tells_addresses_by_mac_address(api: Api, proxmox: Clien
 def test_an_agent_that_does_not_answer_tells_nothing(api: Api, proxmox: Client) -> None:
     api.has(f"GET {BASE}/agent/network-get-interfaces", ResourceException(500, "QEMU guest agent is not running", ""))
     assert proxmox.addresses(VM) is None
+
+
+# -- tasks of earlier runs ---------------------------------------------------------------------------------------------
+
+
+def at_work(vm_id: int, **more: Any) -> dict[str, Any]:
+    return {"upid": f"UPID:{vm_id}", "type": "qmdestroy", "id": str(vm_id), **more}
+
+
+def test_tasks_at_work_on_our_machines_are_waited_for(proxmox: Client, api: Api) -> None:
+    api.has("GET nodes/pve01/tasks", [at_work(4100), at_work(900)], [at_work(4100, endtime=7), at_work(900)])
+    api.has("GET nodes/pve02/tasks", [])
+    proxmox.wait_for_tasks({"pve02", "pve01"}, {4100, 4200}, timeout=5)
+    asked = [call for call, parameters in api.asked if parameters == {"source": "active"}]
+    assert asked == ["GET nodes/pve01/tasks"] * 2 + ["GET nodes/pve02/tasks"]
+
+
+def test_a_task_that_does_not_end_is_named(proxmox: Client, api: Api) -> None:
+    api.has("GET nodes/pve01/tasks", [at_work(4100)])
+    with pytest.raises(ProxmoxError, match=r"qmdestroy of VM 4100 on pve01, begun by an earlier run, has not ended"):
+        proxmox.wait_for_tasks({"pve01"}, {4100}, timeout=0.01)
