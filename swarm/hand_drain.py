@@ -12,11 +12,11 @@ from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.drain import drain as drain_node
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import SwarmError
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
-from proxmox_swarm.swarm.removal import drain as drain_node
 
 LABEL = "proxmox-swarm.drained"
 TIMEOUT = 30.0
@@ -53,8 +53,7 @@ def drain(
         node_spec["Labels"] = {**(node_spec.get("Labels") or {}), LABEL: reason}
         node_spec["Availability"] = "drain"
 
-    nodes.update(manager.engine, node["ID"], mark, Deadline.after(TIMEOUT, access.clock))
-    drain_node(access, manager.engine, node, target, timeout)
+    drain_node(access, manager.engine, node, target, cluster_id, timeout, mark)
 
 
 def undrain(

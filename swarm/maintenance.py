@@ -10,13 +10,13 @@ from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import autolock, nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
+from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import DrainTimeout, Failure, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
-from proxmox_swarm.swarm.removal import drain
 from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.roles import retire_dead, way_out
 
@@ -103,7 +103,7 @@ def _out(
         # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
         if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:
             try:
-                drain(access, manager.engine, node, target, drain_timeout)
+                drain(access, manager.engine, node, target, cluster_id, drain_timeout)
             except DrainTimeout:
                 # Nothing was done to the node, and "drained" must not be what the next run finds it to have been.
                 back = Deadline.after(back_timeout, access.clock)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
+from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import EngineApi, Json
-from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, Failure, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.errors import EngineError, Failure, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
@@ -68,11 +68,11 @@ def remove(
             node = nodes.find(everyone, node_id) or node
             if nodes.in_raft(node):
                 guard(everyone, node, str(target), surely_dead=dead)
-            _drain(access, manager, node, target, drain_timeout)
+            _drain(access, manager, node, target, cluster_id, drain_timeout)
             side = target if _is_this(local, node_id) else None
             demote(access, known, node_id, cluster_id, role_timeout, where=str(target), target=side, surely_dead=dead)
     else:
-        _drain(access, manager, node, target, drain_timeout)
+        _drain(access, manager, node, target, cluster_id, drain_timeout)
     _leave_if(access, target, local, node_id, force=local is not None and local.state == "locked")
     _delete(access, manager.engine, node_id, target, gone=local is not None)
 
@@ -89,36 +89,12 @@ def drop_node(
     nodes.remove(manager.engine, node["ID"], Deadline.after(ELECTION, access.clock))
 
 
-def drain(access: Access, engine: EngineApi, node: Json, where: object, timeout: float) -> None:
-    """Drain a node and wait until its tasks have ended, or the node is down. Raises DrainTimeout naming those left."""
-    limit = Deadline.after(timeout, access.clock)
-    nodes.update(engine, node["ID"], _availability("drain"), limit)
-    left: list[Json] = []
-
-    def empty() -> bool | None:
-        left[:] = nodes.unfinished_tasks(engine, node["ID"], limit)
-        if not left:
-            return True
-        # Nobody ends the tasks of a node that is down: their records stay "running" for a day.
-        current = nodes.get(engine, node["ID"], limit)
-        return True if current is None or nodes.state_of(current) == "down" else None
-
-    if limit.poll(empty, 0.2) is None:
-        services = sorted({f"{task.get('ServiceID', '?')} ({task['Status'].get('State')})" for task in left})
-        raise DrainTimeout(
-            f"draining for {timeout:.0f} s",
-            where=str(where),
-            came_back=f"{len(left)} tasks have not ended, of services {', '.join(services)}",
-            do_now="Raise the drain deadline, or look at `docker service ps` for them.",
-        )
-
-
-def _drain(access: Access, manager: Manager, node: Json, target: Target, timeout: float) -> None:
+def _drain(access: Access, manager: Manager, node: Json, target: Target, cluster_id: str, timeout: float) -> None:
     current = nodes.get(manager.engine, node["ID"], Deadline.after(30, access.clock))
     # Tasks of a node that is down are moved by the swarm itself.
     if current is None or not nodes.is_ready(current):
         return
-    drain(access, manager.engine, current, target, timeout)
+    drain(access, manager.engine, current, target, cluster_id, timeout)
 
 
 def _known_again(access: Access, target: Target, node_id: str, cluster_id: str) -> LocalSwarm | None:
@@ -217,10 +193,3 @@ def _delete(access: Access, engine: EngineApi, node_id: str, target: Target, *, 
                 do_now="Make SSH work or switch the machine off, then run again.",
             )
     nodes.remove(engine, node_id, Deadline.after(ELECTION, access.clock))
-
-
-def _availability(value: str) -> Any:
-    def change(spec: dict[str, Any]) -> None:
-        spec["Availability"] = value
-
-    return change

@@ -25,6 +25,8 @@ _MODES: dict[str, Mode] = {
 }
 _FAILED = ("failed", "rejected")
 _GIVEN_UP = ("shutdown", "remove")
+#: What a task says that no node can take (swarmkit manager/scheduler/scheduler.go, noSuitableNode).
+_NO_NODE = "no suitable node"
 #: Longer errors are cut: the engine's own commands have the rest.
 _QUOTED = 240
 
@@ -33,7 +35,8 @@ _QUOTED = 240
 class ServiceStatus:
     """One service. For jobs ``wanted`` is how many completions, ``completed`` how many there are; else it is 0.
 
-    A job is whole while nothing in it has failed that was not completed afterwards.
+    A job is whole while nothing in it has failed that was not completed afterwards. ``no_place`` says that whatever is
+    missing waits for a node that would take it.
     """
 
     service_id: str
@@ -44,6 +47,7 @@ class ServiceStatus:
     completed: int
     whole: bool
     reason: str
+    no_place: bool = False
 
     @property
     def is_job(self) -> bool:
@@ -104,12 +108,14 @@ def _judge(service: Json, tasks: list[Json], by_id: Mapping[str, Json]) -> Servi
     if mode.endswith("-job"):
         return _job(service, mode, places, down, running, by_id)
     wanted = replicas_of(service) if mode == "replicated" else len(places)
-    missing = [t for found in places.values() for t in found if not any(runs(x, down) for x in found)]
+    absent = [found for found in places.values() if not any(runs(task, down) for task in found)]
+    missing = [task for found in absent for task in found]
+    no_place = bool(absent) and all(_NO_NODE in _error(found[0]) for found in absent)
     done = sum(_ended_well(service, found[0]) for found in places.values())
     halted = _halted(service)
     whole = running + done >= wanted and not halted
     reason = "" if whole else "; ".join(filter(None, (halted, _reason(missing, down, by_id))))
-    return ServiceStatus(service["ID"], service["Spec"]["Name"], mode, running, wanted, 0, whole, reason)
+    return ServiceStatus(service["ID"], service["Spec"]["Name"], mode, running, wanted, 0, whole, reason, no_place)
 
 
 def _job(

@@ -8,10 +8,11 @@ from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import Failure
 from proxmox_swarm.swarm.managers import find_manager
-from proxmox_swarm.swarm.removal import drain, drop_node
+from proxmox_swarm.swarm.removal import drop_node
 from proxmox_swarm.swarm.retry import persist
 
 PATIENCE = 20.0
@@ -75,7 +76,7 @@ def remove(
             continue
         name = f"{nodes.hostname_of(node)} ({nodes.address_of(node)}, id {node_id})"
         if nodes.is_ready(node):
-            drain(access, manager.engine, node, name, drain_timeout)
+            drain(access, manager.engine, node, name, cluster_id, drain_timeout)
         drop_node(access, managers, node, cluster_id, role_timeout, surely_dead=False)
         removed.append(name)
     return removed
