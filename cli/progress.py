@@ -11,6 +11,7 @@ from typing import Any
 from proxmox_swarm.settings.model import Settings
 
 DYNAMIC = "pulumi-python:dynamic/swarm:"
+PROVIDERS = "pulumi:providers:"
 QUIET = {"same", "read", "refresh"}
 #: Steps that finish nothing. A replacement is told as delete-replaced, replace, and create-replacement when it is there.
 UNFINISHED = {"delete", "delete-replaced", "discard", "replace"}
@@ -61,7 +62,8 @@ class Progress:
 
     def _finished(self, metadata: Mapping[str, Any]) -> None:
         operation, kind = metadata["op"], metadata["type"]
-        if operation not in QUIET:
+        # Pulumi makes providers of its own as they are needed, the first time that stack outputs are read for one.
+        if operation not in QUIET and not kind.startswith(PROVIDERS):
             self.changed += 1
         if not kind.startswith(DYNAMIC) or operation in UNFINISHED:
             return

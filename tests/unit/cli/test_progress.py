@@ -138,6 +138,11 @@ def test_no_change_says_nothing(watcher: Watcher) -> None:
     assert watcher.progress.changed == 0
 
 
+def test_what_pulumi_makes_for_itself_is_no_change(watcher: Watcher) -> None:
+    watcher.feed(done("create", "pulumi:providers:pulumi", "default"))
+    assert watcher.progress.changed == 0
+
+
 def test_a_replacement_is_done_when_the_new_one_is_there(watcher: Watcher) -> None:
     watcher.feed(*(done("same", "HostState", node) for node in NODES if node != "docker-app-2"))
     deleted, replacing, created = replaced("HostState", "docker-app-2")
