@@ -137,10 +137,15 @@ class Status:
         return tuple(node for node in self.nodes if node.declared is not None and _kind(node) == "machine")
 
     def with_power(self, power: Mapping[str, str]) -> Status:
-        """The same with what Proxmox VE says of machines, by node."""
-        return replace(
-            self, nodes=tuple(replace(n, power=power.get(n.name, "") if n.declared else "") for n in self.nodes)
-        )
+        """The same with what Proxmox VE says of machines, by node.
+
+        A manager whose machine does not run is not reachable, whatever the leader believes for some more seconds.
+        """
+        seen = tuple(replace(n, power=power.get(n.name, "") if n.declared else "") for n in self.nodes)
+        believed = [n for n in seen if n.entry is not None and n.entry.reachability == "reachable"]
+        off = sum(n.power in ("stopped", "absent") for n in believed)
+        quorum = self.quorum and replace(self.quorum, reachable=self.quorum.reachable - off)
+        return replace(self, nodes=seen, quorum=quorum)
 
     @property
     def verdict(self) -> Verdict:

@@ -65,6 +65,18 @@ def test_a_manager_that_is_off_leaves_none_to_spare(world: World, swarm: Swarm) 
     assert status.nodes[1].state == "down unreachable"
 
 
+def test_a_machine_that_does_not_run_is_no_reachable_manager_though_the_leader_believes_so(
+    world: World, swarm: Swarm
+) -> None:
+    status = seen(world, swarm)
+    one = status.with_power({"b": "stopped", "d": "stopped", "c": "running"})
+    assert (one.verdict, one.managers) == ("whole", "managers 2 of 3, NONE TO SPARE")
+    two = status.with_power({"b": "stopped", "c": "absent"})
+    assert two.verdict == "no-quorum"
+    assert two.managers == "managers 1 of 3, 2 needed"
+    assert problems(two)[0] == ("quorum", "")
+
+
 def test_without_a_majority_there_is_no_quorum_and_each_engine_tells_what_it_knows(world: World, swarm: Swarm) -> None:
     world["b"].on = world["c"].on = False
     status = seen(world, swarm)
