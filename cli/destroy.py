@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from proxmox_swarm.cli import away, leftovers
-from proxmox_swarm.cli.converge import alone
+from proxmox_swarm.cli.converge import alone, refresh
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.pulumi import Stack, around_lost_endpoint
 from proxmox_swarm.cli.stack_settings import read_settings
 
 
-def destroy(stack: Stack, run: Path) -> None:
-    """Remove everything the stack made. Raises CommandError."""
+def destroy(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
+    """Remove everything the stack made. ``run`` is a private folder, the same as for `up`. Raises CommandError, ProxmoxError."""
     with alone(run):
         record = run / "session"
         leftovers.end_session(record)
@@ -21,9 +22,8 @@ def destroy(stack: Stack, run: Path) -> None:
         leftovers.release_lock(stack)
         state = stack.deployment()
         if leftovers.unfinished(state):
-            leftovers.remove_half_made(state, read_settings(stack.project, stack.name))
-            words = ("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
-            leftovers.run_recorded(stack, record, *words, *around_lost_endpoint(state))
+            settings = read_settings(stack.project, stack.name)
+            refresh(stack, state, settings, say, away.find(settings, state, declared=False), record=record)
         command = stack.command("destroy", "--yes", "--skip-preview", *around_lost_endpoint(state))
         with leftovers.session(record, command, stack) as process:
             process.wait()

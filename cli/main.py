@@ -66,7 +66,7 @@ def destroy(stack: StackOption = "lab") -> None:
     from proxmox_swarm.cli.destroy import destroy as run
     from proxmox_swarm.cli.pulumi import Stack
 
-    run(Stack(stack, Path.cwd(), os.environ), Path(os.environ["PROXMOX_SWARM_LAB"]) / "run")
+    run(Stack(stack, Path.cwd(), os.environ), Path(os.environ["PROXMOX_SWARM_LAB"]) / "run", say)
 
 
 @app.command()

@@ -194,7 +194,7 @@ def test_a_second_up_or_down_beside_a_living_one_is_refused(tmp_path: Path, monk
             with pytest.raises(CommandError, match="another `up` or `down` of this lab is running"):
                 converge.converge(stack, run, print)
             with pytest.raises(CommandError, match="another `up` or `down` of this lab is running"):
-                destroy.destroy(stack, run)
+                destroy.destroy(stack, run, print)
         finally:
             holder.kill()
     began = time.monotonic()
