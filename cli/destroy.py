@@ -13,7 +13,10 @@ from proxmox_swarm.cli.stack_settings import read_settings
 
 
 def destroy(stack: Stack, run: Path, say: Callable[[str], None]) -> None:
-    """Remove everything the stack made. ``run`` is a private folder, the same as for `up`. Raises CommandError, ProxmoxError."""
+    """Remove everything the stack made. ``run`` is a private folder, the same as for `up`.
+
+    Raises CommandError, ProxmoxError.
+    """
     with alone(run):
         record = run / "session"
         leftovers.end_session(record)
