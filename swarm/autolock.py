@@ -30,10 +30,11 @@ TIMEOUT = 90.0
 JUDGE = 60.0
 #: How long a refresh waits for an election to end.
 PATIENCE = 5.0
-RUN_AGAIN = "Run `pulumi up --refresh`: it tries the key before this one as well."
-LOST = (
-    "`proxmox-swarm unlock --key-from-stdin` takes an older one. If that is lost, and a majority of the other managers "
-    "works: `docker swarm leave --force` on {}, then `pulumi up --refresh`."
+#: A manager must not leave by itself: it would stay in raft and count in every majority.
+NO_KEY = (
+    "`pulumi up --refresh` tries the key before this one as well, `proxmox-swarm unlock --key-from-stdin` takes an older "
+    "one. If that is lost, raise `generation` of {} in the settings, then `pulumi up --refresh`: where the other managers "
+    "have a majority it is taken out of raft and rebuilt; its data disk stays."
 )
 
 
@@ -129,15 +130,10 @@ def unlock_managers(
     now, where a manager can be asked, is tried before ``keys``. Raises SwarmLocked naming those that no key fits, after
     the others are unlocked.
     """
-    waiting = [target for target in _locked(access, managers) if _ours(access, target, cluster_id)]
-    if not waiting:
-        return []
-    known = _distinct([live_key(access, managers, cluster_id), *keys])
-    opened = all_answers(lambda target: _opens(access, target, known), waiting)
-    shut = [target for target, is_open in zip(waiting, opened, strict=True) if not is_open]
-    if shut:
-        raise _no_key(", ".join(map(str, shut)), known, LOST.format(" and ".join(target.node for target in shut)))
-    return [target.node for target in waiting]
+    opened, refused = _unlock_all(managers, cluster_id, keys, access)
+    if refused is not None:
+        raise refused
+    return opened
 
 
 def unlock_to_a_quorum(
@@ -145,17 +141,19 @@ def unlock_to_a_quorum(
 ) -> list[str]:
     """As :func:`unlock_managers`, again and again until a manager works: machines may still be on their way.
 
-    Raises SwarmLocked, and NoManager after ``timeout`` seconds.
+    One that no key fits stays locked where the others work without it: what becomes of it is its member's own matter, which
+    may be to be rebuilt. Raises SwarmLocked or NoManager when none works after ``timeout`` seconds.
     """
     limit = Deadline.after(timeout, access.clock)
     names: list[str] = []
     while True:
-        names += unlock_managers(managers, cluster_id, keys, access=access)
+        opened, refused = _unlock_all(managers, cluster_id, keys, access)
+        names += opened
         try:
             find_manager(access, managers, cluster_id, Deadline.after(min(PATIENCE, limit.left), access.clock))
-        except NoManager:
+        except NoManager as error:
             if limit.over:
-                raise
+                raise (refused or error) from error
             access.clock.sleep(1)
         else:
             return names
@@ -174,16 +172,34 @@ def unlock(access: Access, target: Target, key: str) -> None:
     """Give a locked engine the key of its swarm. It may then still wait for other managers. Raises SwarmLocked."""
     known = _distinct([key])
     if not _opens(access, target, known):
-        raise _no_key(str(target), known, RUN_AGAIN)
+        raise _no_key([target], known)
+
+
+def _unlock_all(
+    managers: Sequence[Target], cluster_id: str, keys: Iterable[str], access: Access
+) -> tuple[list[str], SwarmLocked | None]:
+    """The names of those that are unlocked now, and an error that names those that no key fits, where there are any."""
+    waiting = [target for target in _locked(access, managers) if _ours(access, target, cluster_id)]
+    if not waiting:
+        return [], None
+    known = _distinct([live_key(access, managers, cluster_id), *keys])
+    answers = all_answers(lambda target: _opens(access, target, known), waiting)
+    shut = [target for target, is_open in zip(waiting, answers, strict=True) if not is_open]
+    opened = [target.node for target in waiting if target not in shut]
+    return opened, _no_key(shut, known) if shut else None
 
 
 def _opens(access: Access, target: Target, keys: Sequence[str]) -> bool:
     return any(_fits(access, target, key) for key in keys)
 
 
-def _no_key(where: str, keys: Sequence[str], do_now: str) -> SwarmLocked:
-    why = "no key fits: it was off when its key was replaced" if keys else "no key is known"
-    return SwarmLocked("unlocking", where=where, came_back=why, do_now=do_now)
+def _no_key(shut: Sequence[Target], keys: Sequence[str]) -> SwarmLocked:
+    return SwarmLocked(
+        "unlocking",
+        where=", ".join(map(str, shut)),
+        came_back="no key fits: it was off when its key was replaced" if keys else "no key is known",
+        do_now=NO_KEY.format(" and ".join(target.node for target in shut)),
+    )
 
 
 def _distinct(keys: Iterable[str]) -> list[str]:

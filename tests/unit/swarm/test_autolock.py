@@ -137,7 +137,7 @@ def test_one_whose_key_is_lost_is_named_after_the_others_are_unlocked(world: Wor
     world["b"].lock = "SWMKEY-1-from-long-ago"
     with pytest.raises(SwarmLocked, match=r"on b \(10.0.0.2\): no key fits") as raised:
         unlock(world, swarm, key)
-    assert "leave --force` on b," in str(raised.value) and "SWMKEY" not in str(raised.value)
+    assert "raise `generation` of b " in str(raised.value) and "SWMKEY" not in str(raised.value)
     assert states(world) == ["active", "locked", "active"]
 
 
@@ -187,6 +187,41 @@ def test_machines_that_are_on_their_way_are_unlocked_when_they_come(world: World
     world.events.append((world.now + 40, lambda: world.restart("b")))
     names = autolock.unlock_to_a_quorum(world.targets(*MANAGERS), swarm.id, [key], timeout=120, access=world)
     assert names == ["a", "b"] and world.quorate(swarm)
+
+
+def test_one_whose_key_is_lost_does_not_keep_the_others_from_going_on(world: World, swarm: Swarm) -> None:
+    """Else it could not be rebuilt, which is the way out: all that is done to members comes after the unlocking."""
+    key = apply(world, swarm)
+    for name in "ab":
+        world.restart(name)
+    world["b"].lock = "SWMKEY-1-from-long-ago"
+    names = autolock.unlock_to_a_quorum(world.targets(*MANAGERS), swarm.id, [key], timeout=60, access=world)
+    assert names == ["a"] and world["b"].state == "locked" and world.quorate(swarm)
+
+
+def test_keys_that_are_lost_for_a_majority_are_told(world: World, swarm: Swarm) -> None:
+    key = apply(world, swarm)
+    for name in MANAGERS:
+        world.restart(name)
+    world["b"].lock = world["c"].lock = "SWMKEY-1-from-long-ago"
+    with pytest.raises(SwarmLocked, match="raise `generation` of b and c in"):
+        autolock.unlock_to_a_quorum(world.targets(*MANAGERS), swarm.id, [key], timeout=30, access=world)
+
+
+def test_one_whose_key_is_lost_leaves_raft_and_is_rebuilt(world: World, swarm: Swarm) -> None:
+    """What the error says, as a higher `generation` does it."""
+    apply(world, swarm)
+    world.restart("b")
+    world["b"].lock = "SWMKEY-1-from-long-ago"
+    world.pass_time(20)
+    former = world["b"].certificate[1]
+    spec = MemberSpec(world.target("b"), "manager")
+    managers = world.targets(*MANAGERS)
+    membership.remove(spec, managers, swarm.id, former, drain_timeout=30, access=world)
+    assert former not in swarm.nodes and sum(node.in_raft for node in swarm.nodes.values()) == 2
+    world.rebuild("b")
+    membership.join_or_adopt(spec, managers, swarm.id, join_timeout=60, role_timeout=60, access=world)
+    assert sum(node.in_raft for node in swarm.nodes.values()) == 3 and world["b"].state == "active"
 
 
 # -- what restarts a node, and what meets a locked one -----------------------------------------------------------------
