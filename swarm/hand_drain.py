@@ -11,7 +11,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
-from proxmox_swarm.swarm.access import SSH, Access
+from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.drain import drain as drain_node
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import SwarmError
@@ -46,7 +46,10 @@ def seen(spec: MemberSpec, node: Json) -> tuple[str, dict[str, str]]:
 def drain(
     managers: Sequence[Target], cluster_id: str, target: Target, reason: str, *, timeout: float, access: Access = SSH
 ) -> None:
-    """Drain a node by hand and wait until its tasks have ended. Raises DrainTimeout, NoManager, SwarmError."""
+    """Drain the node that the engine at ``target`` is, and wait until its tasks have ended.
+
+    Raises DrainTimeout, NoManager, and SwarmError where it cannot be told which node that is.
+    """
     manager, node = _node(managers, cluster_id, target, access)
 
     def mark(node_spec: dict[str, Any]) -> None:
@@ -59,7 +62,10 @@ def drain(
 def undrain(
     managers: Sequence[Target], cluster_id: str, target: Target, availability: str, *, access: Access = SSH
 ) -> str | None:
-    """End a drain by hand: the node gets ``availability`` again. Returns the reason it had, None when there was none."""
+    """End a drain by hand: the node gets ``availability`` again. Returns the reason it had, None when there was none.
+
+    Raises NoManager, and SwarmError where it cannot be told which node the engine at ``target`` is.
+    """
     manager, node = _node(managers, cluster_id, target, access)
     reason = reason_of(node)
     if reason is None:
@@ -76,12 +82,30 @@ def undrain(
 def _node(managers: Sequence[Target], cluster_id: str, target: Target, access: Access) -> tuple[Manager, Json]:
     limit = Deadline.after(TIMEOUT, access.clock)
     manager = find_manager(access, managers, cluster_id, limit)
-    for node in nodes.everyone(manager.engine, limit):
-        if nodes.address_of(node) == target.address:
+    everyone = nodes.everyone(manager.engine, limit)
+    here = [node for node in everyone if nodes.address_of(node) == target.address]
+    local = place_of(access, target)
+    if local is not None and local.state in ("active", "inactive"):
+        # What else is at its address an earlier machine has left behind: drained, it would change nothing.
+        node = nodes.find(everyone, local.node_id)
+        if node is not None and nodes.shared(everyone, local, "") is None:
             return manager, node
+        of = f"is node {local.node_id}, which is not its own there" if local.node_id else "is in no swarm"
+        came_back = f"its engine {of}; nodes that {manager.target} lists at that address: {_named(here)}"
+    else:
+        # Its engine does not say which node it is. Without heartbeats it could be any of several.
+        possible = here if len(here) == 1 else [node for node in here if nodes.is_ready(node)]
+        if len(possible) == 1:
+            return manager, possible[0]
+        said = "does not answer" if local is None else f"is in state {local.state}"
+        came_back = f"its engine {said}, and {manager.target} lists {_named(here)} at that address"
     raise SwarmError(
-        "looking for the node",
+        "looking for the node that its engine is",
         where=str(target),
-        came_back=f"{manager.target} lists no node at that address",
-        do_now="Run `up`, which joins it, first.",
+        came_back=f"{came_back}; nothing was changed",
+        do_now="Run `pulumi up --refresh` first: it joins the node, and removes what earlier machines left behind.",
     )
+
+
+def _named(found: Sequence[Json]) -> str:
+    return ", ".join(f"{node['ID']} ({nodes.state_of(node)})" for node in found) or "none"
