@@ -9,7 +9,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.errors import AuthenticationFailed, HostKeyMismatch
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import admission, autolock, hand_drain, nodes
+from proxmox_swarm.swarm import admission, autolock, hand_drain, leadership, nodes
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import Failure, ForeignSwarm, HostError, JoinFailed
@@ -74,15 +74,16 @@ def join_or_adopt(
             drop_node(access, others, node, cluster_id, role_timeout, surely_dead=False)
         admission.leave(engine, spec.target, access.clock)
     # Raft takes in one member after the other; several at once time out (and then join all the same).
-    serial = (
-        cluster_lock(cluster_id, f"joining {spec.target}", access.clock) if spec.role == "manager" else nullcontext()
-    )
+    purpose = f"joining {spec.target}"
+    serial = cluster_lock(cluster_id, purpose, access.clock) if spec.role == "manager" else nullcontext()
     with serial:
         limit = Deadline.after(join_timeout, access.clock)
         manager = find_manager(access, others, cluster_id, limit)
         _clear_way(access, spec, others, manager, cluster_id, former_id, role_timeout)
-        manager, local = admission.join(access, engine, spec, manager, others, cluster_id, limit)
-        return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
+        with leadership.stays(access, cluster_id, purpose):
+            limit = Deadline.after(join_timeout, access.clock)
+            manager, local = admission.join(access, engine, spec, manager, others, cluster_id, limit)
+            return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
 
 
 def _settled(engine: EngineApi, target: Target, limit: Deadline, patience: Deadline) -> LocalSwarm:

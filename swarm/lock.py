@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,31 +20,39 @@ _held = threading.local()
 
 
 def lock_folder() -> Path:
-    """A private folder for lock files: in XDG_RUNTIME_DIR, else /run for root, else the temporary folder."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or ("/run" if os.getuid() == 0 and os.access("/run", os.W_OK) else "")
-    folder = Path(base or tempfile.gettempdir()) / f"proxmox-swarm-locks-{os.getuid()}"
+    """A private folder for lock files: in PROXMOX_SWARM_LOCKS, else /run for root, else /tmp.
+
+    Not where a login session has its files (XDG_RUNTIME_DIR, TMPDIR): a job of cron or of CI has to meet the same locks.
+    """
+    shared = "/run" if os.getuid() == 0 and os.access("/run", os.W_OK) else "/tmp"  # noqa: S108 - its owner is checked
+    folder = Path(os.environ.get("PROXMOX_SWARM_LOCKS") or shared) / f"proxmox-swarm-locks-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.getuid() or folder.is_symlink() or status.st_mode & 0o077:
         raise LockBusy(
             f"using {folder} for locks",
             came_back="it belongs to somebody else or is open to others",
-            do_now="Remove it, or set XDG_RUNTIME_DIR.",
+            do_now="Remove it, or set PROXMOX_SWARM_LOCKS to a folder of yours.",
         )
     return folder
 
 
 @contextmanager
-def cluster_lock(name: str, purpose: str, clock: Clock = SYSTEM_CLOCK, patience: float = PATIENCE) -> Iterator[None]:
+def cluster_lock(
+    name: str, purpose: str, clock: Clock = SYSTEM_CLOCK, patience: float = PATIENCE, *, shared: bool = False
+) -> Iterator[None]:
     """Hold the lock of a cluster (``name``: its id, or what stands for it before it has one).
 
     Deadlines of what is done under it should be counted from inside: other nodes' turns may come first.
 
-    The kernel gives it back when the process dies. A thread that holds it already may take it again. Raises LockBusy,
+    ``shared`` holders exclude only those who want it alone. The kernel gives it back when the process dies. A thread that
+    holds it already may take it again, one that shares it not for itself alone. Raises LockBusy,
     which tells who holds it, when ``patience`` seconds have passed.
     """
-    held: dict[str, int] = _held.__dict__.setdefault("names", {})
-    if held.get(name):
+    held: dict[str, bool] = _held.__dict__.setdefault("names", {})
+    if name in held:
+        if held[name] and not shared:
+            raise RuntimeError(f"{purpose}: the lock is shared by this thread already")
         yield
         return
     path = lock_folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.lock"
@@ -53,28 +60,30 @@ def cluster_lock(name: str, purpose: str, clock: Clock = SYSTEM_CLOCK, patience:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = Deadline.after(patience, clock)
-        if deadline.poll(lambda: _try(handle), 0.05) is None:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+        if deadline.poll(lambda: _try(handle, shared=shared), 0.05) is None:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "several processes, on workers"
             raise LockBusy(
                 purpose,
                 came_back=f"another operation on this cluster has been at work for {patience:.0f} s: {holder}",
                 do_now="Wait for it and run again.",
             )
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()}: {purpose}".encode(), 0)
-        held[name] = 1
+        if not shared:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()}: {purpose}".encode(), 0)
+        held[name] = shared
         try:
             yield
         finally:
             del held[name]
-            os.ftruncate(handle, 0)
+            if not shared:
+                os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 
 
-def _try(handle: int) -> bool | None:
+def _try(handle: int, *, shared: bool) -> bool | None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
     return True

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import autolock, nodes
+from proxmox_swarm.swarm import autolock, leadership, nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import Json
@@ -79,13 +79,14 @@ def _out(
     local = place_of(access, target)
     worker = local is not None and local.state == "active" and not local.control
     turns = TURNS * (drain_timeout + 2 * back_timeout)
-    # An engine that does not say what it is counts as a manager: exclusive is always right, only slower.
-    alone = (
-        contextlib.nullcontext()
-        if worker
-        else cluster_lock(cluster_id, f"maintenance of {target}", access.clock, turns)
-    )
-    with alone:
+    purpose = f"maintenance of {target}"
+    with contextlib.ExitStack() as turn:
+        # An engine that does not say what it is counts as a manager: exclusive is always right, only slower.
+        if worker:
+            turn.enter_context(leadership.stays(access, cluster_id, purpose))
+        else:
+            turn.enter_context(cluster_lock(cluster_id, purpose, access.clock, turns))
+            turn.enter_context(leadership.may_change(access, cluster_id, purpose))
         limit = Deadline.after(back_timeout, access.clock)
         manager = _manager(access, managers, target, cluster_id, limit)
         everyone = nodes.everyone(manager.engine, limit)
@@ -124,6 +125,9 @@ def _out(
                 restore()
             raise
         restore()
+        if nodes.in_raft(node):
+            former, limit = leadership.leader_of(everyone), Deadline.after(back_timeout, access.clock)
+            leadership.settle(find_manager(access, managers, cluster_id, limit).engine, former, access.clock)
 
 
 def _guard(everyone: Sequence[Json], node: Json, target: Target) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxmox_swarm.host.deadline import Clock, Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm import leadership, nodes
 from proxmox_swarm.swarm.access import Access, place_of
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import EngineError, Failure, NoManager, QuorumAtRisk, RoleTimeout
@@ -72,7 +72,8 @@ def demote(
     node id is running, whatever the swarm believes. ``retiring`` are managers that are to go as well: dead ones among them
     go first. Raises QuorumAtRisk, NoManager, RoleTimeout, EngineError, LockBusy.
     """
-    with cluster_lock(cluster_id, f"demoting {where}", access.clock):
+    purpose = f"demoting {where}"
+    with cluster_lock(cluster_id, purpose, access.clock), leadership.may_change(access, cluster_id, purpose):
         retire_dead(access, known, node_id, cluster_id, timeout, where, retiring)
         limit = Deadline.after(timeout, access.clock)
         manager = other_manager(access, known, node_id, cluster_id, limit, where)
@@ -89,6 +90,7 @@ def demote(
             if error.status != 404:
                 raise
         _await_worker(access, manager, target, node_id, limit, where, stays=stays)
+        leadership.settle(manager.engine, leadership.leader_of(all_nodes), access.clock)
 
 
 def retire_dead(

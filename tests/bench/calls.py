@@ -17,7 +17,7 @@ def main(_: argparse.Namespace) -> None:
     is one HTTP request of the real ones.
     """
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_RUNTIME_DIR"] = folder  # locks of its own
+        os.environ["PROXMOX_SWARM_LOCKS"] = folder  # locks of its own
         found = {nodes: calls_to_add_a_worker(nodes) for nodes in (7, 30)}
     for nodes, calls in found.items():
         methods = Counter(method for _, method in calls)

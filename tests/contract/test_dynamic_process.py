@@ -107,7 +107,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugin]:
     }
     environment |= {
         "HOME": str(home),
-        "XDG_RUNTIME_DIR": str(home),
+        "PROXMOX_SWARM_LOCKS": str(home),
         "PROXMOX_VE_API_TOKEN": TOKEN,
         "PULUMI_PROJECT": "swarm",
     }

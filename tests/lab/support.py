@@ -74,7 +74,7 @@ class Site:
 
     def make(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``make`` with these words."""
-        return self.run("make", "--silent", *words, check=check)
+        return _shown(self.run("make", "--silent", *words, check=check))
 
     def exec(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """A command inside the lab's network."""
@@ -82,7 +82,8 @@ class Site:
 
     def pulumi(self, *words: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """The CLI inside the lab."""
-        return self.exec("pulumi", *words, "--non-interactive", check=check, timeout=timeout)
+        done = self.exec("pulumi", *words, "--non-interactive", check=check, timeout=timeout)
+        return _shown(done) if words[0] in ("up", "refresh") else done
 
     def outputs(self, stack: str = "lab") -> dict[str, Any]:
         """The stack's outputs."""
@@ -132,6 +133,12 @@ class Site:
         form = "{{.Hostname}}|{{.Status}}|{{.Availability}}|{{.ManagerStatus}}"
         listed = self._asked(address, f"docker node ls --format '{form}'").split("\n")
         return sorted(tuple(line.split("|")) for line in listed if line)  # type: ignore[misc]
+
+
+def _shown(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """Where a test fails pytest shows what was printed in it."""
+    print(time.strftime("%H:%M:%S"), *done.args[-6:], done.stdout, done.stderr)
+    return done
 
 
 T = TypeVar("T")

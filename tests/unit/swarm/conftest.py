@@ -11,7 +11,7 @@ from tests.unit.swarm.world import World
 @pytest.fixture(autouse=True)
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks and memories of a test are its own."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PROXMOX_SWARM_LOCKS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(managers, "_last", {})
 

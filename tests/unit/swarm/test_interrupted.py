@@ -214,16 +214,16 @@ def test_a_change_that_is_cut_short_is_finished_by_the_next_up(
     change: str, happens: list[tuple[int, str, str]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get("XDG_RUNTIME_DIR")
-        os.environ["XDG_RUNTIME_DIR"] = folder
+        before = os.environ.get("PROXMOX_SWARM_LOCKS")
+        os.environ["PROXMOX_SWARM_LOCKS"] = folder
         managers._last.clear()
         try:
             play(change, happens)
         finally:
             if before is None:
-                del os.environ["XDG_RUNTIME_DIR"]
+                del os.environ["PROXMOX_SWARM_LOCKS"]
             else:
-                os.environ["XDG_RUNTIME_DIR"] = before
+                os.environ["PROXMOX_SWARM_LOCKS"] = before
 
 
 def play(change: str, happens: list[tuple[int, str, str]]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxmox_swarm.host.deadline import Clock, Deadline
+from proxmox_swarm.swarm import leadership
 from proxmox_swarm.swarm.errors import EngineError, LockBusy, SwarmError
 from proxmox_swarm.swarm.lock import cluster_lock, lock_folder
 from proxmox_swarm.swarm.parallel import as_answered
@@ -189,3 +191,36 @@ def test_closed_ports_are_named_with_their_direction(world: World) -> None:
     ]
     elsewhere = PortSpec(manager=False, data_path_port=7789, data_path="10.0.9.4")
     assert _in_words(d, a, elsewhere, inward, {"closed": [], "busy": []})[1] == "7789/udp a → d at 10.0.9.4: no answer"
+
+
+def test_who_shares_a_lock_excludes_only_who_wants_it_alone() -> None:
+    def other(shared: bool) -> str:
+        try:
+            with cluster_lock("swarm", "the other", patience=0.2, shared=shared):
+                return "held"
+        except LockBusy as error:
+            return error.came_back
+
+    with ThreadPoolExecutor(1) as thread:
+        with cluster_lock("swarm", "joining d", shared=True), cluster_lock("swarm", "joining d", shared=True):
+            assert thread.submit(other, True).result() == "held"
+            assert "several processes, on workers" in thread.submit(other, False).result()
+            with pytest.raises(RuntimeError, match="shared by this thread"), cluster_lock("swarm", "alone"):
+                pass
+        with cluster_lock("swarm", "demoting b"), cluster_lock("swarm", "joining d", shared=True):
+            assert "demoting b" in thread.submit(other, True).result()
+        assert thread.submit(other, False).result() == "held"
+
+
+@pytest.mark.parametrize(("leaders", "seconds"), [("aaaa", 0), ("bbbbbbbbbbbbbbbb", 5), ("bbcbcccccccccccccccccc", 7)])
+def test_after_a_change_of_leader_it_is_waited_until_the_new_one_stays(leaders: str, seconds: float) -> None:
+    now = [0.0]
+    clock = Clock(lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
+    seen = iter(leaders)
+
+    class Engine:
+        def nodes(self) -> list[dict[str, object]]:
+            return [{"ID": next(seen), "ManagerStatus": {"Leader": True}}, {"ID": "d"}]
+
+    leadership.settle(Engine(), "a", clock)  # type: ignore[arg-type]
+    assert now[0] == seconds

@@ -76,8 +76,8 @@ class Swarming(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.before = os.environ.get("XDG_RUNTIME_DIR")
-        os.environ["XDG_RUNTIME_DIR"] = self.folder.name
+        self.before = os.environ.get("PROXMOX_SWARM_LOCKS")
+        os.environ["PROXMOX_SWARM_LOCKS"] = self.folder.name
         managers._last.clear()
         self.world = World([*NAMES, "w"])
         self.world.careless = True
@@ -85,9 +85,9 @@ class Swarming(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.before is None:
-            os.environ.pop("XDG_RUNTIME_DIR", None)
+            os.environ.pop("PROXMOX_SWARM_LOCKS", None)
         else:
-            os.environ["XDG_RUNTIME_DIR"] = self.before
+            os.environ["PROXMOX_SWARM_LOCKS"] = self.before
         self.folder.cleanup()
 
     @initialize(count=st.sampled_from([1, 3, 4, 5]))
