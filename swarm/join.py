@@ -9,7 +9,7 @@ from typing import Any
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.errors import AuthenticationFailed, HostKeyMismatch
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import admission, autolock, hand_drain, leadership, nodes
+from proxmox_swarm.swarm import admission, advertised, autolock, hand_drain, leadership, nodes
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import Failure, ForeignSwarm, HostError, JoinFailed
@@ -67,7 +67,8 @@ def join_or_adopt(
                 local = _settled(engine, spec.target, limit, limit)
             manager, node = known
             if local.state == "active" and not half_demoted(manager, node, access.clock):
-                _require_address(spec, local)
+                if not advertised.as_declared(spec, local):
+                    raise advertised.refuse_member(spec, local)
                 return _converge(
                     access, spec, managers, manager, cluster_id, node, local, role_timeout, former_id, retiring
                 )
@@ -83,7 +84,9 @@ def join_or_adopt(
         with leadership.stays(access, cluster_id, purpose):
             limit = Deadline.after(join_timeout, access.clock)
             manager, local = admission.join(access, engine, spec, manager, others, cluster_id, limit)
-            return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
+            if advertised.as_declared(spec, local):
+                return _settle(access, spec, manager, local, Deadline.after(role_timeout, access.clock))
+        raise advertised.undo_join(access, spec, manager, others, cluster_id, local, role_timeout)
 
 
 def _settled(engine: EngineApi, target: Target, limit: Deadline, patience: Deadline) -> LocalSwarm:
@@ -180,17 +183,6 @@ def _standing(
     node = nodes.find(everyone, node_id)
     own = node is not None and nodes.shared(everyone, local, former_id) is None
     return (manager, node) if node is not None and own else None
-
-
-def _require_address(spec: MemberSpec, local: LocalSwarm) -> None:
-    """A member that was there before may advertise an address that nobody would look for it at."""
-    if spec.adopted and local.node_address != spec.target.address:
-        raise JoinFailed(
-            "adopting a member of the swarm",
-            where=str(spec.target),
-            came_back=f"its engine advertises {local.node_address or 'nothing'} instead of {spec.target.address}",
-            do_now="Put the network that the swarm runs over first in this node's networks; nothing of it was changed.",
-        )
 
 
 def foreign(target: Target, theirs: str, ours: str, local: LocalSwarm) -> ForeignSwarm:

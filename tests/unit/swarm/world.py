@@ -102,6 +102,7 @@ class Machine:
     issued: float = 0.0
     expires: float = 90 * 86400.0
     lock: str = ""  # the key that its own key on disk is encrypted with
+    detects: str = ""  # the address that the engine takes because the machine has not the one it is told to advertise
 
 
 class World(ServicesOfWorld):
@@ -341,7 +342,7 @@ class FakeEngine(ServicesOfEngine):
             swarm["NodeID"] = "" if machine.state in ("locked", "error") else node_id
             if machine.expired:
                 swarm["Error"] = "error while loading TLS certificate: certificate not valid after 2026-01-01"
-            swarm["NodeAddr"] = machine.target.address
+            swarm["NodeAddr"] = machine.detects or machine.target.address
             swarm["RemoteManagers"] = [
                 {"NodeID": n.id, "Addr": f"{n.address}:2377"} for n in store.nodes.values() if n.in_raft
             ]
@@ -424,7 +425,7 @@ class FakeEngine(ServicesOfEngine):
         node = Node(
             self.world.new_id("node"),
             machine.target.node,
-            machine.target.address,
+            machine.detects or machine.target.address,
             {"Role": role, "Availability": availability, "Labels": {}},
             in_raft=role == "manager",
             issuer=swarm.next_pem or swarm.pem,
