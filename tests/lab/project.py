@@ -46,15 +46,18 @@ class Project(Site):
             self._inside = dict(entry.split("=", 1) for entry in told.split("\0") if entry)
         return self._inside
 
-    def open(self, *argv: str) -> subprocess.Popen[str]:
-        """A command inside the lab's network that goes on meanwhile; what it writes is read as it comes."""
+    def open(self, *argv: str, terminal: int | None = None) -> subprocess.Popen[str]:
+        """A command inside the lab's network that goes on meanwhile; what it writes is read as it comes.
+
+        ``terminal`` is the descriptor of one for all that it reads and writes.
+        """
         return subprocess.Popen(
             self._lab.command(argv),
             cwd=self.project,
             env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.DEVNULL if terminal is None else terminal,
             text=True,
         )
 
@@ -195,13 +198,13 @@ class Project(Site):
         script = "systemctl reset-failed docker; systemctl restart docker"
         self.everywhere(lambda address: self.ssh(address, script), [ADDRESS[name] for name in names])
 
-    def add_image(self) -> None:
-        """Image ``sleeper`` on every node, out of the node's own files: there is no registry to pull from."""
+    def add_image(self, addresses: Iterable[str] = ADDRESS.values()) -> None:
+        """Image ``sleeper`` on these nodes, out of the node's own files: there is no registry to pull from."""
         script = (
             "tar -C / -ch usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6"
             ' | docker import --change \'CMD ["/usr/bin/sleep", "infinity"]\' - sleeper'
         )
-        self.everywhere(lambda address: self.ssh(address, script))
+        self.everywhere(lambda address: self.ssh(address, script), addresses)
 
     @contextmanager
     def rules(self, rules: dict[str, list[str]]) -> Iterator[None]:
@@ -225,3 +228,7 @@ class Project(Site):
         listed = self.ssh(address, f"docker service ps --no-trunc --format '{form}' {service}").splitlines()
         rows = [line.split() for line in listed]
         return {row[0]: row[1] for row in rows if row[2] == "Running"}
+
+    def placed(self, service: str, address: str) -> set[str]:
+        """The nodes that have ever had a task of a service, whatever became of it: the swarm remembers five a node."""
+        return set(self.ssh(address, f"docker service ps --format '{{{{.Node}}}}' {service}").split())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.lab.support import ROOT, Site
 
-#: Of this seed the first rounds power-cycle, rebuild or move nodes, with a fault of another kind in each.
-SEED = "short"
+#: Of this seed the first rounds move managers, rebuild and power-cycle, with a fault of another kind in each.
+SEED = "s2976"
 ROUNDS = 3
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from pathlib import Path
 
+from tests.lab.project import Project
 from tests.lab.support import SEVEN, Site, assert_whole, stack_file
+from tests.lab.watch import QuorumWatch
 
 
 def test_up_ends_with_a_table_of_seven_nodes(site: Site) -> None:
@@ -137,16 +141,29 @@ def test_an_engine_setting_reaches_every_node_one_by_one_and_replaces_no_machine
     changed = stack_file({"docker": {"daemon": {"default-shm-size": "128M"}}}, tmp_path / "changed.yaml")
     steps = cluster.steps("--config-file", str(changed))
     assert steps == {f"HostState {name}": "update" for name in SEVEN}
-    started = "systemctl show -p ActiveEnterTimestampMonotonic --value docker"
-    cluster.pulumi("up", "--yes", "--skip-preview", "--stack", "lab", "--config-file", str(changed))
     addresses = [node["address"] for node in cluster.outputs()["nodes"]]
+    running = {address: _engine_moments(cluster, address)[1] for address in addresses}
+    with QuorumWatch(Project(cluster.folder, tmp_path / "project")) as watch:
+        begun = time.time()
+        cluster.pulumi("up", "--yes", "--skip-preview", "--stack", "lab", "--config-file", str(changed))
+        assert len(watch.fewest(begun).reachable) >= 2, watch.told(begun)
     assert all("128M" in cluster.ssh(address, "cat /etc/docker/daemon.json") for address in addresses)
-    restarts = [int(cluster.ssh(address, started)) for address in addresses]
-    assert len(set(restarts)) == len(restarts)
+    out = {address: _engine_moments(cluster, address) for address in addresses}
+    assert all(running[address] < stopped < started for address, (stopped, started) in out.items()), out
+    for earlier, later in itertools.pairwise(sorted(out.values())):
+        assert earlier[1] < later[0], f"two engines were down at once: {out}"
     assert {n["Description"]["Hostname"]: n["ID"] for n in cluster.nodes().values()} == machines
     assert_whole(cluster)
     cluster.make("up")
     assert cluster.steps() == {}
+
+
+def _engine_moments(cluster: Site, address: str) -> tuple[int, int]:
+    """When dockerd was last stopped, and when it was last started: µs of one clock, which the lab's machines share."""
+    show = "systemctl show -p {} --value docker"
+    moments = [f"Active{way}TimestampMonotonic" for way in ("Exit", "Enter")]
+    stopped, started = cluster.ssh(address, "; ".join(show.format(moment) for moment in moments)).split()
+    return int(stopped), int(started)
 
 
 def test_a_node_that_changes_role_keeps_its_member_both_ways(cluster: Site, tmp_path: Path) -> None:

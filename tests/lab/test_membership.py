@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -240,23 +241,32 @@ def test_no_swarm_is_made_while_a_declared_manager_does_not_answer(swarm: Projec
 
 
 def test_a_member_nobody_declared_is_told_and_removed_by_policy_only(swarm: Project) -> None:
-    stranger = "swarmpit-mgmt"
-    rest = [name for name in SEVEN if name != stranger]
-    swarm.forget_node(stranger)
-    swarm.declare(nodes={stranger: None})
+    """A manager and a worker: the fourth in raft is demoted under the guard before it is removed."""
+    strangers = manager, worker = "docker-infra-3", "swarmpit-mgmt"
+    rest = [name for name in SEVEN if name not in strangers]
+    swarm.ssh(ADDRESS["docker-app-1"], f"docker node promote {manager}")
+    assert_whole(swarm, managers=4)
+    for stranger in strangers:
+        swarm.forget_node(stranger)
+    swarm.declare(nodes=dict.fromkeys(strangers))
     swarm.up()
     swarm.up("--refresh")  # what leaves by a plan is no stranger yet; what is still there at the next look is one
-    assert [node["hostname"] for node in swarm.outputs()["undeclared"]] == [stranger]
-    assert f"{stranger} ({ADDRESS[stranger]}, id " in swarm.pulumi("preview", "--stack", "lab").stdout
-    assert swarm.steps() == {}
-    assert_whole(swarm)
-
-    swarm.declare(nodes={stranger: None}, cluster={"undeclared": "remove"})
+    told = {node["hostname"]: node["role"] for node in swarm.outputs()["undeclared"]}
+    assert told == {manager: "manager", worker: "worker"}
     shown = swarm.pulumi("preview", "--stack", "lab").stdout
-    assert f"{stranger}: {ADDRESS[stranger]}, id " in shown and "nobody declared it: drain, remove" in shown
+    assert all(f"{stranger} ({ADDRESS[stranger]}, id " in shown for stranger in strangers), shown
+    assert swarm.steps() == {}
+    assert_whole(swarm, managers=4)
+
+    swarm.declare(nodes=dict.fromkeys(strangers), cluster={"undeclared": "remove"})
+    shown = swarm.pulumi("preview", "--stack", "lab").stdout
+    for stranger, steps in ((manager, "drain, demote, remove"), (worker, "drain, remove")):
+        assert re.search(rf"{stranger}: {ADDRESS[stranger]}, id \w+: nobody declared it: {steps}", shown), shown
     assert swarm.steps() == {"Undeclared undeclared": "update"}
     swarm.up()
     assert_whole(swarm, rest)
+    engine = swarm.engine(ADDRESS["docker-app-1"])
+    assert (engine["Nodes"], engine["Managers"]) == (len(rest), 3)
     assert swarm.steps() == {}
 
 

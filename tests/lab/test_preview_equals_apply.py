@@ -66,6 +66,11 @@ def left_by_hand(swarm: Project) -> None:
     swarm.refresh()
 
 
+def app_3_is_paused(swarm: Project) -> None:
+    """The engines have the availability that is declared."""
+    assert swarm.nodes()["docker-app-3"]["Spec"]["Availability"] == "pause"
+
+
 def all_of_the_disk_is_in_use(swarm: Project) -> None:
     """The file system has grown with its disk."""
     blocks, size = swarm.ssh("192.168.4.43", "stat -f -c '%b %S' /var/lib/data").split()
@@ -83,6 +88,11 @@ CHANGES = {
     "a label of a pool, and an availability": Change(
         {"pools": {"infra": {"labels": {"tier": "data"}}}, "nodes": {"docker-app-3": {"availability": "drain"}}},
         {**every("Member", SEVEN[3:6]), "Member docker-app-3": "update"},
+    ),
+    "a node that keeps its tasks and gets no others": Change(
+        {"nodes": {"docker-app-3": {"availability": "pause"}}},
+        {"Member docker-app-3": "update"},
+        seen=app_3_is_paused,
     ),
     "settings of the swarm": Change(
         {"cluster": {"taskHistory": 3, "certificateExpiry": "30d", "labels": {"environment": "lab"}}},

@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.lab.project import ADDRESS, MANAGERS, VM_ID, Project
 from tests.lab.support import ELECTION, SEVEN, assert_whole, until
+from tests.lab.terminal import Terminal
 from tests.lab.watch import QuorumWatch
 
 WORKERS = [name for name in SEVEN if name not in MANAGERS]
@@ -220,7 +221,10 @@ def test_a_quorum_that_is_cut_off_is_not_forced_and_comes_back_by_itself(filled:
 
 
 def test_two_of_three_managers_lost_for_good(filled: Project, tmp_path: Path) -> None:
-    """One machine is destroyed, one is off and starts again later with its old state; `recover` is killed once."""
+    """One machine is destroyed, one is off and starts again later with its old state.
+
+    The person who is asked thinks twice; then `recover` is killed once.
+    """
     swarm = filled
     before = known(swarm)
     gone, off, survivor = "docker-app-1", "docker-app-2", "docker-app-3"
@@ -229,7 +233,18 @@ def test_two_of_three_managers_lost_for_good(filled: Project, tmp_path: Path) ->
     swarm.faults.crash(VM_ID[off])
 
     kept = tmp_path / "survivor.backup"
-    killed(swarm, "forced", "recover", "--yes", "--to", str(kept))
+    prefix = before["cluster"][:4]
+    with Terminal(swarm, "proxmox-swarm", "recover", "--to", str(kept)) as person:
+        person.shows(rf"survivor  {survivor} knows the most")
+        person.shows(rf"Type {prefix}, ")
+        person.type("yes")
+        assert person.ends() == 1, person.said
+        assert "not confirmed: nothing was changed" in person.said, person.said
+    assert not kept.exists()
+    with Terminal(swarm, "proxmox-swarm", "recover", "--to", str(kept)) as person:
+        person.shows(rf"Type {prefix}, ")
+        person.type(prefix)
+        person.shows(r"\nforced ", 300)  # and is killed
     said, code = ours(swarm, "recover", "--yes", "--to", str(kept), check=False)
     # The restart that was begun on the node ends by itself: the second run finds it at work, or done.
     assert "next: make up" in said if code == 0 else "nothing to recover" in said, said

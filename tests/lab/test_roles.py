@@ -11,7 +11,7 @@ import pytest
 
 from proxmox_swarm.lab import Lab
 from tests.lab.project import ADDRESS, MANAGERS, VM_ID, Project
-from tests.lab.support import SEVEN, assert_whole
+from tests.lab.support import SEVEN, assert_whole, until
 from tests.lab.watch import QuorumWatch
 
 #: Each manager has a worker on its own Proxmox VE host, so that they may change places.
@@ -141,6 +141,28 @@ def test_a_node_that_joins_drained_never_gets_a_task(swarm: Project) -> None:
         time.sleep(0.2)
     assert name in swarm.tasks("web", ADDRESS["docker-app-1"]).values()
     swarm.ssh(ADDRESS["docker-app-1"], "docker service rm web")
+    assert_managers(swarm, *MANAGERS)
+
+
+def test_a_node_that_joins_has_its_labels_before_any_task(swarm: Project) -> None:
+    """A global service for nodes without a label: one that takes tasks before it is labelled gets one of it."""
+    name, manager = "docker-infra-1", ADDRESS["docker-app-1"]
+    unlabelled = {node for node in SEVEN if "infra" not in node}
+    swarm.add_image()
+    create = "docker service create --quiet --detach --no-resolve-image --mode global --stop-signal KILL"
+    swarm.ssh(
+        manager,
+        f"{create} --name anywhere sleeper && {create} --name elsewhere --constraint node.labels.storage!=ssd sleeper",
+    )
+    until(lambda: set(swarm.tasks("elsewhere", manager).values()) == unlabelled, 60, "a task on each unlabelled node")
+    swarm.ssh(ADDRESS[name], "docker swarm leave")
+    swarm.up("--refresh")
+    until(lambda: name in swarm.tasks("anywhere", manager).values(), 60, "tasks on the node that joined")
+    assert swarm.placed("elsewhere", manager) == unlabelled
+    container = "docker ps -aq --filter label=com.docker.swarm.service.name="
+    assert swarm.ssh(ADDRESS[name], f"{container}anywhere").split()
+    assert swarm.ssh(ADDRESS[name], f"{container}elsewhere").split() == []
+    swarm.ssh(manager, "docker service rm anywhere elsewhere")
     assert_managers(swarm, *MANAGERS)
 
 

@@ -12,12 +12,19 @@ from collections.abc import Iterator
 import pytest
 
 from proxmox_swarm.lab import Lab
+from tests.lab.probe import IMAGE
 from tests.lab.project import ADDRESS, MANAGERS, VM_ID, Project
-from tests.lab.support import SEVEN, assert_whole
+from tests.lab.support import SEVEN, assert_whole, until
 from tests.lab.watch import Probe, QuorumWatch
 
 DISKS = [name for name in SEVEN if "infra" in name]
 KEPT = "/var/lib/data/kept"
+#: A global service that no node with a data disk may have, by its label; of the workers one is left.
+UNLABELLED = (
+    "docker service create --quiet --detach --no-resolve-image --mode global --stop-signal KILL --name unlabelled"
+    " --constraint node.role==worker --constraint node.labels.storage!=ssd"
+    f" --mount type=bind,source=/usr,target=/usr,readonly {IMAGE} /usr/bin/sleep infinity"
+)
 #: Replicas that answer and one that is away: a client finds another in a second. A node takes ten times as long.
 NOTICED = 5.0
 #: A watch that saw nothing for so long would miss what it is there for.
@@ -30,6 +37,8 @@ def watched(swarm: Project) -> Iterator[tuple[Project, QuorumWatch, Probe]]:
     for name in DISKS:
         swarm.ssh(ADDRESS[name], f"echo {name} > {KEPT} && sync")
     with QuorumWatch(swarm) as quorum, Probe(swarm) as probe:
+        swarm.ssh(ADDRESS["docker-app-1"], UNLABELLED)
+        until(lambda: unlabelled(swarm) == ["swarmpit-mgmt"], 60, "a task on the worker without the label")
         yield swarm, quorum, probe
 
 
@@ -47,6 +56,9 @@ def test_all_seven_are_rebuilt_in_one_run(watched: tuple[Project, QuorumWatch, P
     assert not set(ids(swarm).values()) & set(before.values())
     assert out_and_back(swarm, begun, "qmdestroy") == [VM_ID[name] for name in SEVEN]
     assert_unnoticed(swarm, quorum, probe, begun)
+    # A node that took tasks before it was labelled would have got one of these.
+    until(lambda: unlabelled(swarm) == ["swarmpit-mgmt"], 60, "a task on the worker without the label")
+    assert not swarm.placed("unlabelled", ADDRESS["docker-app-1"]) & set(DISKS)
 
 
 def test_all_seven_are_power_cycled_in_one_run(watched: tuple[Project, QuorumWatch, Probe]) -> None:
@@ -97,6 +109,11 @@ def assert_unnoticed(swarm: Project, quorum: QuorumWatch, probe: Probe, begun: f
     for name in DISKS:
         assert swarm.ssh(ADDRESS[name], f"cat {KEPT}").strip() == name
     swarm.up("--expect-no-changes")
+
+
+def unlabelled(swarm: Project) -> list[str]:
+    """The nodes on which a task of that service runs."""
+    return list(swarm.tasks("unlabelled", ADDRESS["docker-app-1"]).values())
 
 
 def generation(number: int, names: list[str]) -> dict[str, dict[str, int]]:

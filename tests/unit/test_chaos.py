@@ -13,6 +13,7 @@ from tests.chaos import quorum, rounds
 from tests.chaos.__main__ import run
 from tests.chaos.declaration import BASE, Declaration
 from tests.chaos.rounds import Outcome, Round
+from tests.lab import test_chaos
 from tests.lab.support import stack_file
 from tests.lab.watch import Moment
 
@@ -45,6 +46,13 @@ def test_every_kind_of_change_and_fault_is_drawn() -> None:
     words = Counter(this.change.what.split()[0] for this in drawn)
     assert {"label", "drain", "pause", "active", "promote", "rebuild", "add", "remove", "cluster", "by"} <= set(words)
     assert any(this.moment.step is None for this in drawn) and any(this.moment.step for this in drawn)
+
+
+def test_the_short_run_has_the_hard_changes_with_three_kinds_of_faults() -> None:
+    """A power cycle, a rebuild and managers that move: where the draws change, another seed has to be found."""
+    drawn = list(rounds.plan(test_chaos.SEED, test_chaos.ROUNDS))
+    assert {this.change.what.split()[0] for this in drawn} == {"promote", "rebuild", "memory"}
+    assert len({this.fault.kind for this in drawn}) == test_chaos.ROUNDS
 
 
 def test_whatever_is_declared_is_taken_by_settings(
