@@ -7,6 +7,11 @@ from collections.abc import Callable, Sequence
 from proxmox_swarm.swarm.status import NodeStatus, Problem, Status
 
 LAB = "lab"
+#: What `up` refuses or cannot see: who is to look at the node, and where it is written what to do then.
+BY_HAND = {
+    "foreign": "whose swarm is it? `up` leaves it alone: docs/runbooks/node-in-another-swarm.md",
+    "twin": "which node does it say it is? `up` cannot tell whose that is: docs/runbooks/two-engines-one-node.md",
+}
 
 
 def next_step(status: Status, stack: str) -> str:
@@ -86,6 +91,8 @@ class _Commands:
 
     def _member(self, problem: Problem) -> str:
         node = next(n for n in self.status.nodes if n.name == problem.subject and n.verdict != "ok")
+        if node.verdict in BY_HAND:
+            return f"{self.on(problem.subject, 'docker info')}    {BY_HAND[node.verdict]}"
         if node.verdict == "not_ready" and node.entry is not None and node.entry.state == "unknown":
             return f"{self.ours('status')}    in half a minute: a new leader waits for the nodes' heartbeats"
         return f"{self.up}    puts {problem.subject} right in the swarm"

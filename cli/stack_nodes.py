@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ from proxmox_swarm.swarm.status import DeclaredNode
 
 @dataclass(frozen=True)
 class StackNodes:
-    """A stack that was brought up at least once. ``targets`` has the nodes whose host key is known."""
+    """A stack that was brought up at least once. ``targets`` has the nodes whose host key is known.
+
+    ``ids`` are the nodes' ids in the swarm, as far as they are recorded.
+    """
 
     settings: Settings
     cluster_id: str
     targets: Mapping[str, Target]
+    ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def managers(self) -> list[Target]:
@@ -61,6 +65,7 @@ class StackNodes:
             target=self.targets.get(node.name),
             mounts=(node.data.mount,) if node.data is not None else (),
             adopted=node.adopted,
+            node_id=self.ids.get(node.name, ""),
         )
 
 
@@ -74,7 +79,8 @@ def of_outputs(settings: Settings, outputs: Mapping[str, Any]) -> StackNodes:
     """The same from outputs that were read already. Raises CommandError where there is no cluster in them."""
     if "clusterId" not in outputs:
         raise CommandError(f"stack {settings.stack} has no cluster yet: run `up` first")
-    return StackNodes(settings, outputs["clusterId"], node_targets(settings, outputs))
+    ids = {node["name"]: node["id"] for node in outputs.get("nodes") or [] if node.get("id")}
+    return StackNodes(settings, outputs["clusterId"], node_targets(settings, outputs), ids)
 
 
 def node_targets(settings: Settings, outputs: Mapping[str, Any]) -> dict[str, Target]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxmox_swarm.host.deadline import Deadline
@@ -37,12 +37,6 @@ class Inventory:
     cluster_id: str
     quorum: Quorum
     nodes: tuple[NodeEntry, ...]
-
-    def undeclared(self, addresses: Iterable[str]) -> tuple[NodeEntry, ...]:
-        """Nodes at none of the declared addresses, and all but the newest of several at one: ghosts."""
-        declared = set(addresses)
-        live = {n.address: n.node_id for n in sorted(self.nodes, key=lambda n: n.state == "ready")}
-        return tuple(n for n in self.nodes if n.address not in declared or live[n.address] != n.node_id)
 
 
 def read_inventory(

@@ -20,7 +20,7 @@ from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.parallel import answers_within
 from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.status import DeclaredNode, NodeStatus, Status
-from proxmox_swarm.swarm.verdict import compare
+from proxmox_swarm.swarm.verdict import compare, in_the_name_of
 
 #: A look ends after so many seconds, whoever has not answered. A host that is off costs 6 s; the first answer of an
 #: engine that has lost its quorum takes it 20 s.
@@ -38,6 +38,15 @@ class _Lists:
     services: tuple[services.ServiceStatus, ...]
     uneven: tuple[str, ...]
     ca_rotation: bool
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The verdict on a node whose engine takes itself for node ``node_id``, which is another's."""
+
+    verdict: str
+    detail: str
+    node_id: str
 
 
 @dataclass(frozen=True)
@@ -84,10 +93,14 @@ def look(
     answers = {(q.what, q.node.name if q.node else ""): a or late for q, a in zip(questions, told, strict=True)}
     lists = answers["lists", ""]
     view = lists if isinstance(lists, _Lists) else None
-    found = [_judge(node, cluster_id, answers, view) for node in declared]
+    taken = _taken(declared, {name: answer for (what, name), answer in answers.items() if what == "engine"}, view)
+    found = [_judge(node, cluster_id, answers, view, taken.get(node.name)) for node in declared]
     if view is not None:
         addresses = {node.address for node in declared}
-        found += [_stranger(entry, entry.address in addresses) for entry in view.inventory.undeclared(addresses)]
+        members = {node.entry.node_id for node in found if node.entry is not None}
+        members |= {one.node_id for one in taken.values()}
+        others = [entry for entry in view.inventory.nodes if entry.node_id not in members]
+        found += [_stranger(entry, entry.address in addresses) for entry in others]
     return Status(
         cluster_id,
         tuple(found),
@@ -118,14 +131,21 @@ def _lists(access: Access, managers: Sequence[Target], cluster_id: str) -> _List
 
 
 def _judge(
-    node: DeclaredNode, cluster_id: str, answers: Mapping[tuple[str, str], object], view: _Lists | None
+    node: DeclaredNode,
+    cluster_id: str,
+    answers: Mapping[tuple[str, str], object],
+    view: _Lists | None,
+    taken: _Taken | None,
 ) -> NodeStatus:
     own = answers.get(("engine", node.name))
     facts = answers.get(("host", node.name))
-    entry = _entry(node, own, view)
+    entry = _entry(node, own, view, taken)
     raw = nodes.find(view.raw, entry.node_id) if view and entry else None
     certificate = read_certificate(facts.certificate, facts.now) if isinstance(facts, HostFacts) else None
-    verdict, detail = _verdict(node, cluster_id, own, certificate.cluster_id if certificate else "", raw, view)
+    if taken is not None:
+        verdict, detail = taken.verdict, taken.detail
+    else:
+        verdict, detail = _verdict(node, cluster_id, own, certificate.cluster_id if certificate else "", raw, view)
     return NodeStatus(
         node.name,
         node.address,
@@ -142,16 +162,44 @@ def _judge(
     )
 
 
-def _entry(node: DeclaredNode, own: object, view: _Lists | None) -> NodeEntry | None:
-    """The node in the swarm's list: by the id its engine has, else the newest at its address."""
+def _taken(declared: Sequence[DeclaredNode], owns: Mapping[str, object], view: _Lists | None) -> Mapping[str, _Taken]:
+    """The nodes whose engine takes itself for a node that is not, or may not be, its own."""
+    if view is None:
+        return {}
+    engines = {node.name: own for node in declared if isinstance(own := owns.get(node.name), LocalSwarm)}
+    found = {
+        node.name: _Taken(*in_the_name_of(other), other["ID"])
+        for node in declared
+        if node.name in engines and (other := nodes.shared(view.raw, engines[node.name], node.node_id)) is not None
+    }
+    by_id: dict[str, list[DeclaredNode]] = {}
+    for node in declared:
+        own = engines.get(node.name)
+        if own is not None and own.state != "inactive" and own.node_id and node.name not in found:
+            by_id.setdefault(own.node_id, []).append(node)
+    for node_id, same in by_id.items():
+        owners = [node.name for node in same if node.node_id == node_id]
+        for node in same if len(same) > 1 else ():
+            if owners != [node.name]:
+                others = ", ".join(other.name for other in same if other is not node)
+                detail = f"its engine takes itself for node {node_id}, as does that of {others}"
+                found[node.name] = _Taken("twin", detail, node_id)
+    return found
+
+
+def _entry(node: DeclaredNode, own: object, view: _Lists | None, taken: _Taken | None) -> NodeEntry | None:
+    """The node in the swarm's list: by the id its engine has, else at its address or as recorded, one that is ready first."""
     if view is None:
         return None
-    if isinstance(own, LocalSwarm) and own.state != "inactive" and own.node_id:
-        by_id = next((entry for entry in view.inventory.nodes if entry.node_id == own.node_id), None)
+    listed = view.inventory.nodes
+    if taken is not None:
+        listed = tuple(entry for entry in listed if entry.node_id != taken.node_id)
+    elif isinstance(own, LocalSwarm) and own.state != "inactive" and own.node_id:
+        by_id = next((entry for entry in listed if entry.node_id == own.node_id), None)
         if by_id is not None:
             return by_id
-    at_address = [entry for entry in view.inventory.nodes if entry.address == node.address]
-    return max(at_address, key=lambda entry: entry.state == "ready", default=None)
+    mine = [entry for entry in listed if entry.address == node.address or entry.node_id == node.node_id]
+    return max(mine, key=lambda entry: (entry.state == "ready", entry.node_id == node.node_id), default=None)
 
 
 def _verdict(

@@ -44,6 +44,7 @@ class DeclaredNode:
     """A node as settings have it: on Proxmox VE host ``host`` as machine ``vm_id``, None where it is no machine of ours.
 
     ``target`` is None where no host key is known, since it was never brought up. At ``mounts`` it has disks of their own.
+    ``node_id`` is its id in the swarm as it was last recorded, "" where it was not.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DeclaredNode:
     mounts: tuple[str, ...] = ()
     #: it was a member before it was declared: labels besides the declared ones are its own
     adopted: bool = False
+    node_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class NodeStatus:
     """One node: ``declared`` is None for a member nobody declared, ``entry`` where the swarm lists it not or nobody told.
 
     ``verdict`` is that of a member (docs/outputs.md), besides ``undeclared``, ``ghost`` (an earlier machine's, at a declared
-    address), ``absent`` (never brought up) and ``leaderless`` (its engine is in the swarm, no manager could say more).
+    address), ``absent`` (never brought up), ``leaderless`` (its engine is in the swarm, no manager could say more) and
+    ``twin`` (its engine takes itself for the same node as another engine does, and nothing tells whose that is).
     ``engine`` is the engine's own word for its place in a swarm, "" where it did not answer; ``answers`` says whether the
     host did. ``power`` is Proxmox VE's word for the machine (running, stopped, absent), "" where it was not asked.
     """

@@ -121,8 +121,7 @@ def _judge(
         return "locked", "its swarm state waits for the unlock key"
     other = nodes.shared(everyone, own, node_id)
     if other is not None:
-        whose = f"{nodes.hostname_of(other)} at {nodes.address_of(other)}"
-        return "removed", f"its engine takes itself for node {own.node_id}, which the swarm has as {whose}"
+        return in_the_name_of(other)
     if node is not None and node["ID"] == own.node_id:
         if own.state == "pending":
             return "pending", own.error or "its engine is trying to reach the managers"
@@ -140,6 +139,12 @@ def _judge(
     if problem is not None:
         return "unreachable", _line(problem)
     return "removed", f"the swarm has no node {own.node_id or node_id}, which its engine takes itself for"
+
+
+def in_the_name_of(other: Json) -> tuple[Verdict, str]:
+    """The verdict on a member whose engine takes itself for another member's node (:func:`nodes.shared`)."""
+    whose = f"{nodes.hostname_of(other)} at {nodes.address_of(other)}"
+    return "removed", f"its engine takes itself for node {other['ID']}, which the swarm has as {whose}"
 
 
 def compare(spec: MemberSpec, node_id: str, node: Json, ghosts: Sequence[Json]) -> tuple[Verdict, str]:

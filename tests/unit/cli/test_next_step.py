@@ -16,6 +16,8 @@ from proxmox_swarm.cli.connect import ssh_command
 from proxmox_swarm.cli.errors import CommandError
 from proxmox_swarm.cli.main import app
 from proxmox_swarm.cli.next_step import next_step
+from proxmox_swarm.cli.stack_nodes import of_outputs
+from proxmox_swarm.cli.stack_settings import read_settings
 from proxmox_swarm.cli.table import verdict_line
 from proxmox_swarm.host.facts import Disk
 from proxmox_swarm.host.target import Target
@@ -77,6 +79,8 @@ BROKEN = ServiceStatus("s", "web", "replicated", 1, 3, 0, False, "rejected")
         ),
         (with_node("m2", verdict="locked"), "proxmox-swarm unlock --stack prod"),
         (with_node("w1", verdict="left"), "pulumi up --refresh -s prod"),
+        (with_node("w1", verdict="foreign"), "proxmox-swarm connect w1 --stack prod -- docker info"),
+        (with_node("w1", verdict="twin"), "proxmox-swarm connect w1 --stack prod -- docker info"),
         (with_node("w1", verdict="drifted"), "pulumi up --refresh -s prod"),
         (
             with_node("w1", disks=(Disk("/", 50 * GIB, GIB),)),
@@ -141,6 +145,13 @@ def test_every_kind_of_status_is_json() -> None:
         told = json.loads(json.dumps(status_command.as_data(status, "lab")))
         assert told["exit"] == status_command.EXIT[status.verdict]
         assert {n["name"] for n in told["nodes"]} == {"m1", "m2", "m3", "w1", "w2"}
+
+
+def test_a_node_is_known_by_the_id_that_the_outputs_record() -> None:
+    outputs = {"clusterId": "c", "sshHostKeys": {}, "nodes": [{"name": "docker-app-1", "id": "id-1"}]}
+    found = of_outputs(read_settings(ROOT, "prod"), outputs).declared
+    assert {node.name: node.node_id for node in found if node.node_id} == {"docker-app-1": "id-1"}
+    assert not any(node.node_id for node in of_outputs(read_settings(ROOT, "prod"), outputs | {"nodes": None}).declared)
 
 
 def test_settings_that_cannot_be_used_have_an_exit_status_of_their_own(

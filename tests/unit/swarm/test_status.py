@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
 from proxmox_swarm.host.facts import Disk
-from proxmox_swarm.swarm import hand_drain, look
+from proxmox_swarm.swarm import hand_drain, look, membership
+from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.status import GIB, DeclaredNode, Status
 from tests.unit.swarm.world import Swarm, World
 
 NAMES = ("a", "b", "c", "d", "e")
 
 
-def declared(world: World, names: tuple[str, ...] = NAMES) -> list[DeclaredNode]:
+def declared(
+    world: World, names: tuple[str, ...] = NAMES, ids: Mapping[str, str] = MappingProxyType({})
+) -> list[DeclaredNode]:
     return [
         DeclaredNode(
             name=name,
@@ -26,6 +31,7 @@ def declared(world: World, names: tuple[str, ...] = NAMES) -> list[DeclaredNode]
             labels={},
             target=world.target(name),
             mounts=("/var/lib/data",) if name == "d" else (),
+            node_id=ids.get(name, ""),
         )
         for index, name in enumerate(names)
     ]
@@ -174,6 +180,62 @@ def test_what_an_earlier_machine_left_behind_is_told_apart_from_strangers(world:
     assert [node.verdict for node in status.nodes] == ["ok"] * 5 + ["ghost"]
     assert problems(status) == [("member", "d")]
     assert status.nodes[-1].state == "down, left behind"
+
+
+def recorded(world: World) -> dict[str, str]:
+    """Each node's id, as the outputs of the last `up` have it."""
+    return {name: world[name].certificate[1] for name in NAMES}
+
+
+def test_a_worker_in_another_ones_name_is_told_in_the_words_of_a_refresh(world: World, swarm: Swarm) -> None:
+    ids = recorded(world)
+    world.pass_time(60)
+    world["e"].certificate = world["d"].certificate
+    world.pass_time(60)
+    status = look.look(declared(world, ids=ids), swarm.id, access=world)
+    assert status.verdict == "degraded"
+    assert problems(status) == [("member", "e")]
+    e = status.nodes[4]
+    assert (e.verdict, e.entry and e.entry.node_id, len(status.nodes)) == ("removed", ids["e"], 5)
+    spec = MemberSpec(world.target("e"), "worker")
+    refreshed = membership.observe(spec, world.targets("a"), swarm.id, ids["e"], access=world)
+    assert (e.verdict, e.detail) == (refreshed.verdict, refreshed.detail)
+
+
+def test_a_manager_whose_place_was_taken_is_told_in_the_words_of_a_refresh(world: World, swarm: Swarm) -> None:
+    ids = recorded(world)
+    world.pass_time(60)
+    world["d"].certificate = world["c"].certificate
+    swarm.nodes[ids["c"]].address = world.target("d").address
+    world.pass_time(60)
+    for known in (ids, {}):
+        status = look.look(declared(world, ids=known), swarm.id, access=world)
+        c, d = status.nodes[2:4]
+        assert (c.verdict, d.verdict) == ("removed", "drifted")
+        assert c.detail == f"its engine takes itself for node {ids['c']}, which the swarm has as c at 10.0.0.4"
+        assert [(n.verdict, n.entry.node_id) for n in status.nodes[5:] if n.entry] == [("ghost", ids["d"])]
+
+
+def test_engines_that_are_one_node_are_told_where_nothing_is_left_to_tell_whose_it_is(
+    world: World, swarm: Swarm
+) -> None:
+    ids = recorded(world)
+    world["e"].certificate = world["d"].certificate
+    del swarm.nodes[ids["e"]]
+    world.pass_time(60)
+    status = look.look(declared(world, ids=ids), swarm.id, access=world)
+    assert [node.verdict for node in status.nodes] == ["ok"] * 4 + ["twin"]
+    assert status.problems[0].text == f"twin: its engine takes itself for node {ids['d']}, as does that of d"
+    unknown = look.look(declared(world), swarm.id, access=world)
+    assert [node.verdict for node in unknown.nodes] == ["ok"] * 3 + ["twin"] * 2
+
+
+def test_a_member_at_another_address_than_declared_is_itself_and_no_stranger(world: World, swarm: Swarm) -> None:
+    """As behind address translation: who it is, its engine says."""
+    node = world.node_of(world["d"])
+    assert node is not None
+    node.address = "172.16.0.9"
+    assert seen(world, swarm).verdict == "whole"
 
 
 def test_a_service_that_is_not_spread_evenly_is_no_fault_and_told(world: World, swarm: Swarm) -> None:
