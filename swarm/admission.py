@@ -79,9 +79,15 @@ def _join_through(access: Access, engine: EngineApi, spec: MemberSpec, manager: 
     if local is None or local.state != "active":
         # Left alone, the engine would go on trying with a token that may be rotated meanwhile.
         leave(engine, spec.target, limit.clock)
-        late = f"not a member after {limit.seconds:.0f} s"
-        raise _failed(spec, manager, late if limit.over else f"{manager.target} went away meanwhile")
+        raise _failed(spec, manager, _why(local, manager, limit))
     return local
+
+
+def _why(local: LocalSwarm | None, manager: Manager, limit: Deadline) -> str:
+    """What ended the wait for a join."""
+    if local is not None and local.state == "inactive":
+        return "its engine gave up"
+    return f"not a member after {limit.seconds:.0f} s" if limit.over else f"{manager.target} went away meanwhile"
 
 
 def _request(engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> Failure | None:

@@ -171,6 +171,20 @@ def stays_pending(world: World, swarm: Swarm) -> None:
     world.engine = lambda target: Hanging(world, target) if target.node == "new" else make(target)
 
 
+def engine_gives_up(world: World, swarm: Swarm) -> None:
+    """The engine tries in the background for a while, and is then in no swarm; the manager is well."""
+    make = world.engine
+
+    class GivesUp(FakeEngine):
+        def swarm_join(self, body: dict[str, Any]) -> None:
+            machine = self._call("swarm_join", body)
+            machine.state = "pending"
+            self.world.events.append((self.world.now + 3, lambda: setattr(machine, "state", "inactive")))
+            raise self._error(503, "Timeout was reached before node joined. The attempt will continue.")
+
+    world.engine = lambda target: GivesUp(world, target) if target.node == "new" else make(target)
+
+
 def certificates_never_come(world: World, swarm: Swarm) -> None:
     make = world.engine
 
@@ -212,6 +226,7 @@ def no_heartbeat(world: World, swarm: Swarm) -> None:
     [
         ("join a worker", stays_pending, "not a member after 60 s"),
         ("join a manager", stays_pending, "not a member after 60 s"),
+        ("join a worker", engine_gives_up, "its engine gave up"),
         ("join a worker", no_heartbeat, "no heartbeat reached"),
         ("promote", raft_never_changes, "waiting for it to become a reachable manager on d"),
         ("demote", raft_never_changes, "waiting for its demotion on c"),
