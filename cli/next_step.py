@@ -42,7 +42,7 @@ class _Commands:
         self.of: dict[str, Callable[[Problem], str]] = {
             "quorum": self._quorum,
             "machine": lambda p: self._machine([n for n in self.status.silent if n.name == p.subject]),
-            "engine": lambda p: self.on(p.subject, "sudo systemctl restart docker"),
+            "engine": lambda p: self._engine(next(n for n in self.status.nodes if n.name == p.subject)),
             "locked": lambda _: self._unlock(),
             "member": self._member,
             "drifted": lambda p: f"{self.up}    puts {p.subject} back to what is declared",
@@ -76,7 +76,14 @@ class _Commands:
         if silent:
             return f"{self._machine(silent)}; if a majority is gone for good: {self.ours('recover')}"
         stopped = next((n for n in managers if n.verdict == "unreachable"), managers[0])
-        return self.on(stopped.name, "sudo systemctl restart docker")
+        return self._engine(stopped)
+
+    def _engine(self, node: NodeStatus) -> str:
+        """For a dockerd that does not answer. One that ends as it starts would do so again."""
+        if node.unit != "failed":
+            return self.on(node.name, "sudo systemctl restart docker")
+        why = self.on(node.name, "sudo journalctl --no-pager -n 40 -u docker")
+        return f"{why}    why it does not start; {self.up} puts back a daemon.json that was edited by hand"
 
     def _machine(self, nodes: Sequence[NodeStatus]) -> str:
         """For machines that do not answer. Starting them needs no quorum, which `up` does."""

@@ -1,4 +1,4 @@
-"""What only a host itself can tell about a swarm node: the room on its disks, and its node certificate."""
+"""What only a host itself can tell about a swarm node: the room on its disks, its node certificate, how dockerd is."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ class Disk:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """``now`` is the host's own clock in seconds; ``certificate`` the node certificate in PEM, "" without one."""
+    """``now`` is the host's own clock in seconds; ``certificate`` the node certificate in PEM, "" without one.
+
+    ``dockerd`` is systemd's word for it: active, inactive, failed (it ended several times as it started); "" if it gave none.
+    """
 
     now: float
     disks: tuple[Disk, ...]
     certificate: str
+    dockerd: str = ""
 
 
 def read_facts(conn: Connection, mounts: Sequence[str], *, timeout: float) -> HostFacts:
-    """Disks at ``/``, at Docker's data and at ``mounts`` (whether a disk of its own is there), and the certificate.
+    """Disks at ``/``, at Docker's data and at ``mounts`` (whether a disk of its own is there), the certificate, dockerd.
 
     Answers whether dockerd runs or not. Raises HostError.
     """
     found = run_script(conn, "facts", {"mounts": list(mounts)}, what="reading disks and certificate", timeout=timeout)
     disks = tuple(Disk(**disk) for disk in found["disks"])
-    return HostFacts(found["now"], disks, found["certificate"] or "")
+    return HostFacts(found["now"], disks, found["certificate"] or "", found["dockerd"])

@@ -159,6 +159,7 @@ def _judge(
         hand_drain=hand_drain.reason_of(raw) if raw is not None else None,
         certificate=certificate,
         disks=facts.disks if isinstance(facts, HostFacts) else (),
+        unit=facts.dockerd if isinstance(facts, HostFacts) else "",
     )
 
 

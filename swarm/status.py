@@ -69,7 +69,8 @@ class NodeStatus:
     address), ``absent`` (never brought up), ``leaderless`` (its engine is in the swarm, no manager could say more) and
     ``twin`` (its engine takes itself for the same node as another engine does, and nothing tells whose that is).
     ``engine`` is the engine's own word for its place in a swarm, "" where it did not answer; ``answers`` says whether the
-    host did. ``power`` is Proxmox VE's word for the machine (running, stopped, absent), "" where it was not asked.
+    host did. ``unit`` is systemd's word for dockerd there, "" if unknown. ``power`` is Proxmox VE's word for the machine
+    (running, stopped, absent), "" where it was not asked.
     """
 
     name: str
@@ -85,6 +86,7 @@ class NodeStatus:
     certificate: NodeCertificate | None = None
     disks: tuple[Disk, ...] = ()
     power: str = ""
+    unit: str = ""
 
     @property
     def state(self) -> str:
@@ -239,8 +241,10 @@ def _of_node(node: NodeStatus) -> Iterator[Problem]:
         yield Problem("member" if node.verdict == "ghost" else "undeclared", node.name, text)
         return
     if node.verdict not in ("ok", "leaderless"):
-        machine = f"; its machine is {node.power}" if node.power else ""
-        yield Problem(_kind(node), node.name, f"{node.verdict}: {node.detail}{machine}")
+        more = f"; its machine is {node.power}" if node.power else ""
+        if node.verdict == "unreachable" and node.unit == "failed":
+            more += "; its dockerd ends as it starts"
+        yield Problem(_kind(node), node.name, f"{node.verdict}: {node.detail}{more}")
     if node.certificate is not None and node.certificate.overdue:
         left = f"expires in {in_words(node.certificate.left)}" if not node.certificate.expired else "HAS EXPIRED"
         yield Problem("certificate", node.name, f"its certificate {left} and was not renewed in time")

@@ -1,13 +1,15 @@
-"""What only the host itself can tell about a swarm node: the room on its disks, and its node certificate.
+"""What only the host itself can tell about a swarm node: the room on its disks, its node certificate, how dockerd is.
 
 ``args``: ``mounts``, paths that a disk of their own is expected at. Result: ``now`` (the host's clock, seconds), ``disks``
-(``path``, ``size`` and ``free`` in bytes, ``mounted``) and ``certificate`` (PEM, None without one).
+(``path``, ``size`` and ``free`` in bytes, ``mounted``), ``certificate`` (PEM, None without one) and ``dockerd`` (systemd's
+word: active, failed, …; "" if it gives none).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,16 @@ def disk(path: Path, mounted: bool) -> dict[str, Any] | None:
     return {"path": str(path), "size": size, "free": found.f_bavail * found.f_frsize, "mounted": mounted}
 
 
+def unit() -> str:
+    """What systemd says of dockerd: one that ends again and again as it starts is "failed"."""
+    show = ("systemctl", "show", "--property=ActiveState", "--value", "docker.service")
+    try:
+        done = subprocess.run(show, check=False, capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
 def main(args: dict[str, Any]) -> dict[str, Any]:
     """Read it all."""
     root = docker_root()
@@ -47,4 +59,5 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
         "now": time.time(),
         "disks": [found for found in disks if found is not None],
         "certificate": certificate.read_text() if certificate.is_file() else None,
+        "dockerd": unit(),
     }

@@ -348,6 +348,11 @@ def test_live_restore_set_by_hand_keeps_dockerd_down_until_up_takes_it_out(fille
     assert "incompatible with swarm mode" in said, said
     swarm.refresh()
     assert swarm.verdicts() == {"docker-infra-3": "unreachable"}
+    found = json.loads(swarm.run("proxmox-swarm", "status", "--json", check=False).stdout)
+    assert found["problems"][0]["text"].endswith("its dockerd ends as it starts"), found["problems"]
+    step, _, hint = found["next"].partition("    ")
+    assert "incompatible with swarm mode" in swarm.run("bash", "-c", step).stdout
+    assert "make up puts back" in hint
     swarm.make("up")
     assert_whole(swarm)
     assert swarm.verdicts() == {}

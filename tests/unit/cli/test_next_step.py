@@ -77,6 +77,10 @@ BROKEN = ServiceStatus("s", "web", "replicated", 1, 3, 0, False, "rejected")
             with_node("w1", **OFF | {"answers": True}),
             "proxmox-swarm connect w1 --stack prod -- sudo systemctl restart docker",
         ),
+        (
+            with_node("w1", **OFF | {"answers": True, "unit": "failed"}),
+            "proxmox-swarm connect w1 --stack prod -- sudo journalctl --no-pager -n 40 -u docker",
+        ),
         (with_node("m2", verdict="locked"), "proxmox-swarm unlock --stack prod"),
         (with_node("w1", verdict="left"), "pulumi up --refresh -s prod"),
         (with_node("w1", verdict="foreign"), "proxmox-swarm connect w1 --stack prod -- docker info"),
@@ -102,6 +106,10 @@ BROKEN = ServiceStatus("s", "web", "replicated", 1, 3, 0, False, "rejected")
         (
             without_quorum("m2", "m3", answers=True),
             "proxmox-swarm connect m2 --stack prod -- sudo systemctl restart docker",
+        ),
+        (
+            without_quorum("m2", "m3", answers=True, unit="failed"),
+            "proxmox-swarm connect m2 --stack prod -- sudo journalctl --no-pager -n 40 -u docker",
         ),
         (without_quorum("m1", "m2", "m3", "w1", "w2"), "proxmox-swarm connect m1 --stack prod"),
     ],

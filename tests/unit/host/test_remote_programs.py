@@ -13,6 +13,7 @@ import pytest
 from proxmox_swarm.host import files
 from proxmox_swarm.host.connection import connect
 from proxmox_swarm.host.errors import CommandFailed
+from proxmox_swarm.host.facts import read_facts
 from proxmox_swarm.host.remote import data_disk, docker_install, host_state
 from proxmox_swarm.host.script import ARGV, payload, run_script
 from tests.unit.host.ssh_server import Server
@@ -389,6 +390,12 @@ def test_a_program_gets_its_arguments_and_gives_its_result_over_ssh(server: Serv
     server.program("systemctl", "#!/bin/sh\nexit 3\n")
     result = run_script(host, "host_state", args, what="reading", timeout=20)
     assert result["files"] == {str(server.folder / "f"): "text", "/nonexistent": None} and result["resolved"] is False
+
+
+@pytest.mark.parametrize(("systemctl", "word"), [("echo failed", "failed"), ("exit 1", "")])
+def test_facts_have_systemds_word_for_dockerd(server: Server, systemctl: str, word: str) -> None:
+    server.program("systemctl", f"#!/bin/sh\n{systemctl}\n")
+    assert read_facts(connect(server.target(), 10), [], timeout=20).dockerd == word
 
 
 def test_a_program_that_fails_tells_its_last_line_first(server: Server) -> None:

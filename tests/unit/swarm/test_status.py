@@ -125,7 +125,9 @@ def test_an_engine_that_is_down_is_told_from_a_machine_that_is(world: World, swa
     world["d"].engine_up = False
     status = seen(world, swarm)
     assert problems(status) == [("engine", "d")]
-    assert "Docker daemon" in status.problems[0].text
+    assert "Docker daemon" in status.problems[0].text and "ends as it starts" not in status.problems[0].text
+    world["d"].unit = "failed"
+    assert seen(world, swarm).problems[0].text.endswith("; its dockerd ends as it starts")
 
 
 @pytest.mark.parametrize("state", ["locked", "pending", "error"])

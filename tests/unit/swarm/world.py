@@ -97,6 +97,7 @@ class Machine:
     certificate: tuple[str, str, str] | None = None
     expired: bool = False
     engine_up: bool = True
+    unit: str = "active"  # systemd's word for dockerd
     restarted: bool = False  # whether dockerd has had to start its swarm part again: it then says "error" for good
     disks: tuple[Disk, ...] = (Disk("/", 50 * GIB, 40 * GIB),)
     issued: float = 0.0
@@ -274,7 +275,7 @@ class World(ServicesOfWorld):
         pem = ""
         if machine.certificate is not None:
             pem = node_certificate(machine.certificate[0], self.now + machine.issued, self.now + machine.expires)
-        return HostFacts(self.now, machine.disks, pem)
+        return HostFacts(self.now, machine.disks, pem, machine.unit)
 
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: PortSpec) -> list[str]:
         return list(self.closed)
