@@ -15,7 +15,12 @@ Say = Callable[[str], None]
 
 
 def take_backup(stack: str, project: Path, to: Path | None, node: str, *, stop_decisions: bool, say: Say) -> None:
-    """Take a backup and write it to a private file. Raises CommandError, Failure."""
+    """Take a backup and write it to a private file. Raises CommandError, Failure.
+
+    A file that is there already is refused before anything is stopped.
+    """
+    if to is not None and to.exists():
+        raise CommandError(f"{to} is there already, and no backup is overwritten: name another file. Nothing was done")
     nodes = stack_nodes(stack, project)
     managers = [target.node for target in nodes.managers]
     if node and node not in managers:
@@ -30,8 +35,7 @@ def take_backup(stack: str, project: Path, to: Path | None, node: str, *, stop_d
         back_timeout=deadlines.boot,
     )
     manifest = taken.manifest
-    file = to or default_file(nodes, manifest.node)
-    write_backup(file, manifest, taken.content)
+    file = write_backup(to or default_file(nodes, manifest.node), manifest, taken.content)
     say(f"backup    {file}")
     say(f"of        {manifest.node}, {told(manifest.contents)}; dockerd was away there for {taken.down:.0f} s")
     say("          It holds the swarm's private keys and the values of its secrets: keep it as you keep those.")

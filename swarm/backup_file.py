@@ -39,8 +39,11 @@ class Manifest:
     sha256: str
 
 
-def write_backup(file: Path, manifest: Manifest, content: bytes) -> None:
-    """Write the file whole or not at all, for its owner alone. Raises OSError."""
+def write_backup(file: Path, manifest: Manifest, content: bytes) -> Path:
+    """Write the file whole or not at all, for its owner alone; where it is now. Raises OSError.
+
+    A file that is there stays: it may be all that is left of a swarm. The new one is then FILE.2, or FILE.3, …
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.new")
     beside.unlink(missing_ok=True)
@@ -53,10 +56,24 @@ def write_backup(file: Path, manifest: Manifest, content: bytes) -> None:
                 _add(archive, CONTENT, content)
             target.flush()
             os.fsync(target.fileno())
-        beside.replace(file)
-    except BaseException:
+        name = _reserved(file)
+        beside.replace(name)
+        return name
+    finally:
         beside.unlink(missing_ok=True)
-        raise
+
+
+def _reserved(file: Path) -> Path:
+    """An empty file of this name, or with the first number that is free: nobody else takes it from then on."""
+    name, number = file, 1
+    while True:
+        try:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            number += 1
+            name = file.with_name(f"{file.name}.{number}")
+        else:
+            return name
 
 
 def read_backup(file: Path) -> tuple[Manifest, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from proxmox_swarm.host.errors import Unreachable
@@ -45,7 +46,8 @@ class Disks:
             self.recovering.add(target.node)
         commit, term, index = self.positions.get(target.node, (50, 2, 50))
         position = RaftPosition(commit, term, index, machine.certificate[1], 0)
-        return Packed(b"state of " + target.node.encode(), "sha", 2.0, position)
+        data = b"state of " + target.node.encode()
+        return Packed(data, hashlib.sha256(data).hexdigest(), 2.0, position)
 
     def read_key(self, target: Target, root: str) -> bytes:
         self.world.reach(target)

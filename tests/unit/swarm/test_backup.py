@@ -117,12 +117,15 @@ def test_the_file_is_its_owner_s_alone_and_reads_back(file: Path) -> None:
         assert json.load(archive.extractfile("manifest.json"))["node"] == "b"
 
 
-def test_a_file_that_is_there_is_replaced_whole(file: Path) -> None:
+def test_a_file_that_is_there_stays_and_the_new_one_has_a_number(file: Path) -> None:
     before = file.read_bytes()
     (file.parent / f".{file.name}.new").write_bytes(b"left by a kill")
-    write_backup(file, MANIFEST, b"other")
-    assert file.read_bytes() != before
-    assert [entry.name for entry in file.parent.iterdir()] == [file.name]
+    second = write_backup(file, MANIFEST, b"other")
+    third = write_backup(file, MANIFEST, b"another")
+    assert file.read_bytes() == before
+    assert [second.name, third.name] == ["one.backup.2", "one.backup.3"]
+    assert sorted(entry.name for entry in file.parent.iterdir()) == [file.name, second.name, third.name]
+    assert stat.S_IMODE(second.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("harm", ["cut off", "changed", "no backup", "missing", "other format"])
