@@ -19,21 +19,47 @@ from proxmox_swarm.swarm.status import DeclaredNode
 
 
 @dataclass(frozen=True)
+class RecordedManager:
+    """A manager as the last `up` that ended has left it, whatever settings say since. ``vm_id`` None: no machine of ours."""
+
+    target: Target
+    vm_id: int | None
+
+
+@dataclass(frozen=True)
 class StackNodes:
     """A stack that was brought up at least once. ``targets`` has the nodes whose host key is known.
 
-    ``ids`` are the nodes' ids in the swarm, as far as they are recorded.
+    ``ids`` are the nodes' ids in the swarm, as far as they are recorded; ``recorded`` are the managers as they are.
     """
 
     settings: Settings
     cluster_id: str
     targets: Mapping[str, Target]
     ids: Mapping[str, str] = field(default_factory=dict)
+    recorded: tuple[RecordedManager, ...] = ()
 
     @property
     def managers(self) -> list[Target]:
         """The declared managers that can be reached."""
         return [self.targets[node.name] for node in self.settings.managers if node.name in self.targets]
+
+    @property
+    def all_managers(self) -> list[Target]:
+        """Every place where a manager may be at work: the declared ones, then recorded ones that are not declared there.
+
+        One that no `up` has brought up has no host key.
+        """
+        user = self.settings.access.user
+        places = [self.targets.get(n.name, Target(n.name, n.address, user, "")) for n in self.settings.managers]
+        known = {(place.node, place.address) for place in places}
+        return places + [r.target for r in self.recorded if (r.target.node, r.target.address) not in known]
+
+    @property
+    def manager_machines(self) -> list[tuple[str, int]]:
+        """Name and VM id of every machine that a manager may be at work on: the recorded ones first, each once."""
+        recorded = [(manager.target.node, manager.vm_id) for manager in self.recorded if manager.vm_id is not None]
+        return list(dict.fromkeys([*recorded, *((node.name, node.vm_id) for node in self.settings.managers)]))
 
     @property
     def declared(self) -> list[DeclaredNode]:
@@ -49,9 +75,21 @@ class StackNodes:
             raise CommandError(f"{name} has no known host key yet: it is brought up by the next `up`")
         return self.targets[name]
 
-    def data_path(self, name: str) -> str:
-        """A node's address for overlay traffic where that is another one, else ""."""
-        return self.settings.nodes[name].data_path_address(self.settings.cluster.data_path)
+    def data_path(self, target: Target) -> str:
+        """A node's address for overlay traffic where that is another one, else "".
+
+        Raises CommandError where overlay traffic has a network of its own and the node is not declared at its address.
+        """
+        network = self.settings.cluster.data_path
+        node = self.settings.nodes.get(target.node)
+        if node is not None and node.address == target.address:
+            return node.data_path_address(network)
+        if any(other.data_path_address(network) for other in self.settings.nodes.values()):
+            raise CommandError(
+                f"{target} is not declared there any more, and overlay traffic goes by addresses that only the declaration "
+                f"tells. Nothing was changed: put the node back in Pulumi.{self.settings.stack}.yaml as it was, run again"
+            )
+        return ""
 
     def _declared(self, node: Node) -> DeclaredNode:
         return DeclaredNode(
@@ -80,7 +118,15 @@ def of_outputs(settings: Settings, outputs: Mapping[str, Any]) -> StackNodes:
     if "clusterId" not in outputs:
         raise CommandError(f"stack {settings.stack} has no cluster yet: run `up` first")
     ids = {node["name"]: node["id"] for node in outputs.get("nodes") or [] if node.get("id")}
-    return StackNodes(settings, outputs["clusterId"], node_targets(settings, outputs), ids)
+    keys = outputs["sshHostKeys"]
+    recorded = tuple(
+        RecordedManager(
+            Target(node["name"], node["address"], settings.access.user, keys.get(node["name"], "")), node["vmId"]
+        )
+        for node in outputs.get("nodes") or []
+        if node["role"] == "manager"
+    )
+    return StackNodes(settings, outputs["clusterId"], node_targets(settings, outputs), ids, recorded)
 
 
 def node_targets(settings: Settings, outputs: Mapping[str, Any]) -> dict[str, Target]:

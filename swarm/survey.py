@@ -1,4 +1,4 @@
-"""After managers were lost: what is left of the swarm, on every declared manager, and which of them knows the most."""
+"""After managers were lost: what is left of the swarm, on every manager there is or was, and which knows the most."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 from proxmox_swarm.swarm.parallel import all_answers
 from proxmox_swarm.swarm.quorum import majority
 from proxmox_swarm.swarm.state_files import SSH_FILES, StateFiles, StateOnDisk
+
+#: Proxmox VE's words for a machine that takes part in nothing.
+OFF = ("stopped", "absent")
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,14 @@ class Sight:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found of swarm ``cluster_id`` on its declared managers."""
+    """What was found of swarm ``cluster_id`` on its managers. A node that may be at two addresses is there twice."""
 
     cluster_id: str
     sights: tuple[Sight, ...]
 
     def of(self, name: str) -> Sight:
-        """What was found on this node. Raises KeyError."""
-        return next(sight for sight in self.sights if sight.target.node == name)
+        """What was found on this node, at the address that answers if one does. Raises ValueError for no such node."""
+        return max((s for s in self.sights if s.target.node == name), key=lambda s: s.disk is not None)
 
     @property
     def mine(self) -> list[Sight]:
@@ -95,7 +98,7 @@ class Survey:
             raise NoManager(
                 f"looking for what is left of swarm {self.cluster_id}",
                 came_back="; ".join(f"{s.target}: {s}" for s in self.sights),
-                do_now="No declared manager has its raft state. `proxmox-swarm restore` puts a backup in place.",
+                do_now="No manager has its raft state. `proxmox-swarm restore` puts a backup in place.",
             )
         return max(candidates, key=lambda s: s.disk.position)  # type: ignore[union-attr, arg-type, return-value]
 
@@ -111,8 +114,9 @@ class Survey:
                 "some seconds: if it was just now, look again.",
             )
         voters = [s for s in self.mine if s.could_vote]
-        known = [size for size in (len(self.sights), len(self.named)) if size]
-        if any(len(voters) >= majority(size) for size in known):
+        # The engines' own word for how many managers raft has, where there is one; else as many as were ever brought up.
+        size = len(self.named) or len({s.target.node for s in self.sights if s.target.host_key})
+        if len(voters) >= majority(size):
             locked = [s.target.node for s in voters if s.place is not None and s.place.state == "locked"]
             raise RecoveryRefused(
                 "forcing a new cluster",
@@ -125,26 +129,32 @@ class Survey:
     def not_shown_off(self, survivor: Sight, power: Mapping[str, str]) -> list[str]:
         """The other managers that may be running unseen, each with what is known of it.
 
-        ``power`` is Proxmox VE's word for the machine of each node: ``stopped`` and ``absent`` show it to be off.
+        ``power`` is Proxmox VE's word for the machine of each node: ``stopped`` and ``absent`` show it to be off. One that
+        answers at another address of its own is seen.
         """
+        seen = {s.target.node for s in self.sights if s.disk is not None}
         unseen = [
             f"{s.target} ({s.why}; {power.get(s.target.node, 'its machine is not known')})"
             for s in self.sights
-            if s is not survivor and s.disk is None and power.get(s.target.node) not in ("stopped", "absent")
+            if s.target.node not in {survivor.target.node, *seen} and power.get(s.target.node) not in OFF
         ]
-        declared = {s.target.address for s in self.sights}
-        return unseen + [f"{address} (a manager that is not declared)" for address in sorted(self.named - declared)]
+        known = {s.target.address for s in self.sights}
+        return unseen + [f"{address} (a manager this stack does not know)" for address in sorted(self.named - known)]
 
 
 def survey(
     managers: Sequence[Target], cluster_id: str, *, access: Access = SSH, files: StateFiles = SSH_FILES
 ) -> Survey:
-    """Ask every declared manager and look at its disk, all at once. A host that does not answer is a finding.
+    """Ask every manager and look at its disk, all at once. A host that does not answer is a finding.
+
+    ``managers`` are all that may be at work, declared or not; one without a host key was never brought up, and is not asked.
 
     Takes up to 20 s where the quorum is lost: so long an engine looks for a leader before it answers.
     """
 
     def look(target: Target) -> Sight:
+        if not target.host_key:
+            return Sight(target, why="no host key of it is known: no `up` that ended has brought it up")
         try:
             disk = files.look(target)
             cluster = access.cluster_on_disk(target, disk.root)

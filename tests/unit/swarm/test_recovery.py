@@ -134,7 +134,7 @@ def test_a_manager_that_nobody_declared_is_not_shown_to_be_off(world: World, dis
     world.build(["a", "b", "x"])
     lose(world, "a", "x")
     found = looked(world, disks, "ab")
-    assert found.not_shown_off(found.survivor(), OFF) == ["10.0.0.6 (a manager that is not declared)"]
+    assert found.not_shown_off(found.survivor(), OFF) == ["10.0.0.6 (a manager this stack does not know)"]
 
 
 def test_the_survivor_is_backed_up_forced_and_counted(world: World, disks: Disks) -> None:
