@@ -156,7 +156,8 @@ def test_every_kind_of_status_is_json() -> None:
 
 
 def test_a_node_is_known_by_the_id_that_the_outputs_record() -> None:
-    outputs = {"clusterId": "c", "sshHostKeys": {}, "nodes": [{"name": "docker-app-1", "id": "id-1"}]}
+    recorded = {"name": "docker-app-1", "id": "id-1", "address": "192.168.4.30", "role": "manager", "vmId": 4100}
+    outputs = {"clusterId": "c", "sshHostKeys": {}, "nodes": [recorded]}
     found = of_outputs(read_settings(ROOT, "prod"), outputs).declared
     assert {node.name: node.node_id for node in found if node.node_id} == {"docker-app-1": "id-1"}
     assert not any(node.node_id for node in of_outputs(read_settings(ROOT, "prod"), outputs | {"nodes": None}).declared)
