@@ -161,7 +161,10 @@ def _taken(what: str, marker: Marker, guest: Guest, other: Marker | None, away: 
         whose = (
             "it is marked as this very node, by a claim that this stack's state does not hold (state lost or restored?)"
         )
-        way_out = "restore the state, or remove that VM if nothing on it is needed"
+        way_out = (
+            "restore the state, or without a backup take the machine over (docs/first-cluster-on-proxmox.md, step 15); or "
+            "remove that VM if nothing on it is needed"
+        )
     else:
         whose = f"it belongs to node {other.node} of stack {other.project}/{other.stack}"
         way_out = "choose another one"

@@ -330,6 +330,26 @@ def test_a_higher_generation_rebuilds_adopted_nodes_from_the_image_one_after_the
     adopted.pulumi("refresh", "--yes", "--skip-preview", "--stack", "lab", "--expect-no-changes")
 
 
+def test_machines_whose_state_is_lost_are_taken_over_as_they_run(adopted: Found) -> None:
+    """Those that were built by hand and those that this program made, one of them with a data disk."""
+    alive, nodes, keys = adopted.alive(), _nodes(adopted), adopted.outputs()["sshHostKeys"]
+    (adopted.folder / "state" / ".pulumi" / "stacks" / "swarm" / "lab.json").unlink()
+    told = yaml.safe_load(adopted.run("proxmox-swarm", "adoption", FIRST).stdout)["swarm:nodes"]
+    assert {name: node["hostKey"] for name, node in told.items()} == keys
+    adopted.nodes_declared = told
+    adopted.declare()
+    begun = len(adopted.record())
+
+    adopted.make("up")
+
+    assert adopted.alive() == alive
+    assert adopted.tasks_begun(begun) == []
+    assert _nodes(adopted) == nodes
+    assert_whole(adopted, NAMES)
+    assert "data-4700" in adopted.ssh(ADDRESS["docker-infra-1"], "findmnt -no SOURCE /var/lib/data")
+    assert adopted.operations() == []
+
+
 def _nodes(cluster: Found) -> dict[str, tuple[str, dict[str, str]]]:
     """Each node's id and labels, as the engines tell them."""
     return {name: (node["ID"], node["Spec"].get("Labels") or {}) for name, node in cluster.nodes().items()}
