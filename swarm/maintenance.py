@@ -8,11 +8,11 @@ from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import autolock, leadership, nodes
+from proxmox_swarm.swarm import autolock, hand_drain, leadership, nodes
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import Json
-from proxmox_swarm.swarm.errors import DrainTimeout, Failure, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.errors import Failure, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
 from proxmox_swarm.swarm.member import MemberSpec
@@ -40,7 +40,8 @@ def with_node_out(
     Where managers lock themselves, the node gets the key that the swarm had before. A manager is taken out only where the
     others keep a majority, and the cluster's lock is held until it is back; dead ones of ``retiring``, managers that are to
     be none any more, leave raft before it. Workers hold no lock: how many of them are out together is for the caller to
-    say. When ``action`` fails the node is still waited for and restored, and the error raised. Raises QuorumAtRisk,
+    say. When ``action`` fails or is interrupted the node is still waited for and restored, and the error raised; a drain that
+    is broken off is taken back. What this run has not drained keeps its availability. Raises QuorumAtRisk,
     DrainTimeout, NoManager, RoleTimeout, EngineError, LockBusy, SwarmLocked, SwarmError when it does not come back.
     """
     _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, retiring, access)
@@ -102,32 +103,47 @@ def _out(
             _guard(nodes.everyone(manager.engine, limit), node, target)
         before = nodes.availability_of(node)
         # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
-        if before != "drain" and nodes.is_ready(node) and len(everyone) > 1:
+        drained = before != "drain" and nodes.is_ready(node) and len(everyone) > 1
+
+        def put_back() -> None:
+            if drained:
+                back = Deadline.after(back_timeout, access.clock)
+                manager = find_manager(access, managers, cluster_id, back)
+                nodes.update(manager.engine, node["ID"], _availability(before), back)
+
+        def come_back() -> None:
+            try:
+                back = Deadline.after(back_timeout, access.clock)
+                _await_back(access, managers, target, cluster_id, node["ID"], key, back)
+            except Failure:
+                raise
+            except BaseException:
+                _all_the_same(put_back)
+                raise
+            put_back()
+
+        # Whatever breaks it off, Ctrl-C too: "drained" must not be what the next run finds the node to have been.
+        if drained:
             try:
                 drain(access, manager.engine, node, target, cluster_id, drain_timeout)
-            except DrainTimeout:
-                # Nothing was done to the node, and "drained" must not be what the next run finds it to have been.
-                back = Deadline.after(back_timeout, access.clock)
-                nodes.update(manager.engine, node["ID"], _availability(before), back)
+            except BaseException:
+                _all_the_same(put_back)
                 raise
-
-        def restore() -> None:
-            back = Deadline.after(back_timeout, access.clock)
-            _await_back(access, managers, target, cluster_id, node["ID"], key, back)
-            manager = find_manager(access, managers, cluster_id, back)
-            nodes.update(manager.engine, node["ID"], _availability(before), back)
-
         try:
             action()
-        except Exception:
-            # Why it failed is the news; that the node is not back then follows from it.
-            with contextlib.suppress(Failure):
-                restore()
+        except BaseException:
+            _all_the_same(come_back)
             raise
-        restore()
+        come_back()
         if nodes.in_raft(node):
             former, limit = leadership.leader_of(everyone), Deadline.after(back_timeout, access.clock)
             leadership.settle(find_manager(access, managers, cluster_id, limit).engine, former, access.clock)
+
+
+def _all_the_same(clean_up: Callable[[], None]) -> None:
+    """Clean up after an error. That one is the news; that this fails as well follows from it."""
+    with contextlib.suppress(Failure):
+        clean_up()
 
 
 def _guard(everyone: Sequence[Json], node: Json, target: Target) -> None:
@@ -188,6 +204,7 @@ def _await_back(
 
 def _availability(value: str) -> Any:
     def change(spec: dict[str, Any]) -> None:
-        spec["Availability"] = value
+        # A person may have drained it meanwhile.
+        hand_drain.apply(spec, spec.get("Labels") or {}, value)
 
     return change

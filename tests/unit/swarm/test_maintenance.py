@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from proxmox_swarm.swarm import maintenance
-from proxmox_swarm.swarm.errors import DrainTimeout, LockBusy, QuorumAtRisk, SwarmError
+from proxmox_swarm.host.errors import Unreachable
+from proxmox_swarm.swarm import hand_drain, maintenance
+from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, LockBusy, NoManager, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.member import MemberSpec
 from tests.unit.swarm.world import World
 
@@ -179,6 +180,80 @@ def test_tasks_that_do_not_end_keep_the_action_from_running(world: World) -> Non
         )
     assert not log
     assert world.node_of(world["d"]).spec["Availability"] == "active", "nothing was done to it"
+
+
+BROKEN_OFF = [
+    NoManager("asking", came_back="no leader"),
+    EngineError(500, "rpc error: code = Internal"),
+    Unreachable("asking", came_back="no answer"),
+    KeyboardInterrupt(),
+]
+
+
+@pytest.mark.parametrize("error", BROKEN_OFF, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ["c", "d"])
+def test_a_drain_that_is_broken_off_leaves_the_node_as_it_was(world: World, error: BaseException, name: str) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    node = world.node_of(world[name])
+    went: list[str] = []
+
+    def breaks_off(asked: str, call: str) -> None:
+        if call == "tasks" and node.spec["Availability"] == "drain":
+            raise error
+
+    world.on_call = breaks_off
+    with pytest.raises((type(error), NoManager)):
+        take_out(world, swarm.id, name, lambda: went.append(name))
+    world.on_call = lambda node, call: None
+    assert (went, node.spec["Availability"]) == ([], "active")
+    take_out(world, swarm.id, name, lambda: went.append(name))
+    assert (went, node.spec["Availability"]) == ([name], "active")
+
+
+def test_an_interrupted_action_leaves_the_node_as_it_was(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+
+    def interrupted() -> None:
+        restart(world, "c", [])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_out(world, swarm.id, "c", interrupted)
+    assert world.node_of(world["c"]).spec["Availability"] == "active" and world["c"].state == "active"
+
+
+def test_an_interrupted_wait_for_the_node_leaves_it_as_it_was(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    node = world.node_of(world["c"])
+
+    def is_away() -> None:
+        restart(world, "c", [])
+        world.on_call = interrupt
+
+    def interrupt(asked: str, call: str) -> None:
+        world.on_call = lambda node, call: None
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_out(world, swarm.id, "c", is_away)
+    assert node.spec["Availability"] == "active"
+
+
+def test_what_others_set_meanwhile_stays(world: World) -> None:
+    """A node that was not drained for it, because it was down; and one that a person drains while it is out."""
+    swarm = world.build(["a", "b", "c"], ["d", "e"])
+    down, out = world.node_of(world["d"]), world.node_of(world["e"])
+    world["d"].on = False
+    world.pass_time(20)
+
+    def powered_on() -> None:
+        world["d"].on = True
+        down.spec["Availability"] = "pause"
+
+    take_out(world, swarm.id, "d", powered_on)
+    assert down.spec["Availability"] == "pause"
+    take_out(world, swarm.id, "e", lambda: out.spec["Labels"].update({hand_drain.LABEL: "new fan"}))
+    assert (out.spec["Availability"], out.spec["Labels"]) == ("drain", {hand_drain.LABEL: "new fan"})
 
 
 def test_an_engine_in_a_managers_name_is_restarted_and_the_manager_left_alone(world: World) -> None:
