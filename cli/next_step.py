@@ -14,9 +14,12 @@ BY_HAND = {
 }
 
 
-def next_step(status: Status, stack: str) -> str:
-    """The command that helps first, and why; for the most urgent problem where there are several."""
-    commands = _Commands(status, stack)
+def next_step(status: Status, stack: str, *, undeclared: str = "report") -> str:
+    """The command that helps first, and why; for the most urgent problem where there are several.
+
+    ``undeclared`` is what is declared for members that nobody declared: report or remove.
+    """
+    commands = _Commands(status, stack, undeclared)
     if status.problems:
         problem = status.problems[0]
         return commands.of[problem.kind](problem)
@@ -35,8 +38,9 @@ def next_step(status: Status, stack: str) -> str:
 class _Commands:
     """The commands by kind of problem."""
 
-    def __init__(self, status: Status, stack: str) -> None:
+    def __init__(self, status: Status, stack: str, undeclared: str) -> None:
         self.status = status
+        self.removes = undeclared == "remove"
         self.stack = stack
         self.up = "make up" if stack == LAB else f"pulumi up --refresh -s {stack}"
         self.of: dict[str, Callable[[Problem], str]] = {
@@ -112,6 +116,9 @@ class _Commands:
 
     def _undeclared(self, problem: Problem) -> str:
         node = next(n for n in self.status.nodes if n.name == problem.subject and n.declared is None)
+        # A node whose address the swarm does not know could be anybody's: `up` leaves it.
+        if self.removes and node.address:
+            return f"{self.up}    removes {problem.subject}, as cluster.undeclared says; or declare it before that"
         identity = node.entry.node_id if node.entry is not None else problem.subject
         raft = node.entry is not None and node.entry.reachability
         command = f"docker node demote {identity}" if raft else f"docker node rm --force {identity}"

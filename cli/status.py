@@ -27,8 +27,9 @@ def print_status(stack: str, project: Path, *, as_json: bool) -> int:
     """Look, print, and return the exit status. Raises CommandError when there is nothing to look at."""
     nodes = stack_nodes(stack, project)
     found = _with_power(look(nodes.declared, nodes.cluster_id), nodes.settings)
+    step = next_step(found, stack, undeclared=nodes.settings.cluster.undeclared)
     if as_json:
-        print(json.dumps(as_data(found, stack), indent=2))
+        print(json.dumps(as_data(found, stack, step), indent=2))
         return EXIT[found.verdict]
     out = console()
     out.print(verdict_line(found))
@@ -39,7 +40,7 @@ def print_status(stack: str, project: Path, *, as_json: bool) -> int:
         out.print(f"{problem.kind:<12}{problem.subject + ': ' if problem.subject else ''}{problem.text}")
     for note in found.notes:
         out.print(f"{'note':<12}{note}")
-    out.print(f"next: {next_step(found, stack)}")
+    out.print(f"next: {step}")
     return EXIT[found.verdict]
 
 
@@ -60,14 +61,14 @@ def _with_power(status: Status, settings: Settings) -> Status:
     return status.with_power(known)
 
 
-def as_data(status: Status, stack: str) -> dict[str, Any]:
-    """The same for programs; docs/operations.md lists the keys."""
+def as_data(status: Status, stack: str, step: str) -> dict[str, Any]:
+    """The same for programs, ``step`` the next one; docs/operations.md lists the keys."""
     quorum = status.quorum
     return {
         "verdict": status.verdict,
         "exit": EXIT[status.verdict],
         "summary": status.summary,
-        "next": next_step(status, stack),
+        "next": step,
         "stack": stack,
         "clusterId": status.cluster_id,
         "quorum": None

@@ -118,6 +118,14 @@ def test_what_helps_with_it(status: Status, step: str) -> None:
     assert next_step(status, "prod").split("    ")[0] == step
 
 
+def test_a_member_nobody_declared_is_removed_as_declared_where_that_is_declared() -> None:
+    stranger = with_node("w2", declared=None, verdict="undeclared")
+    assert next_step(stranger, "lab", undeclared="remove").startswith("make up    removes w2")
+    assert next_step(stranger, "lab").startswith("proxmox-swarm connect m1 -- docker node ")
+    nowhere = with_node("w2", declared=None, verdict="undeclared", address="")
+    assert next_step(nowhere, "lab", undeclared="remove").startswith("proxmox-swarm connect m1 -- docker node ")
+
+
 def test_commands_of_the_lab_need_no_stack() -> None:
     assert next_step(with_node("w1", **OFF), "lab").startswith("make up    ")
     assert next_step(with_node("w1", hand_drain="x"), "lab").startswith("proxmox-swarm undrain w1    ")
@@ -150,7 +158,7 @@ def test_the_first_line_has_the_verdict_and_the_margin() -> None:
 
 def test_every_kind_of_status_is_json() -> None:
     for status in (whole(), without_quorum("m2", "m3"), with_node("w2", declared=None, verdict="undeclared")):
-        told = json.loads(json.dumps(status_command.as_data(status, "lab")))
+        told = json.loads(json.dumps(status_command.as_data(status, "lab", next_step(status, "lab"))))
         assert told["exit"] == status_command.EXIT[status.verdict]
         assert {n["name"] for n in told["nodes"]} == {"m1", "m2", "m3", "w1", "w2"}
 
