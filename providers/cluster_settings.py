@@ -16,9 +16,10 @@ from proxmox_swarm.providers.base import Props, Provider, is_unknown, plain, tar
 from proxmox_swarm.providers.lazy import Lazy
 
 if TYPE_CHECKING:
-    from proxmox_swarm.swarm import cluster_settings, plan_guard
+    from proxmox_swarm.swarm import cluster_settings, inventory, plan_guard
 else:
     cluster_settings = Lazy("proxmox_swarm.swarm.cluster_settings")
+    inventory = Lazy("proxmox_swarm.swarm.inventory")
     plan_guard = Lazy("proxmox_swarm.swarm.plan_guard")
 
 #: What only ``swarm init`` can set, and for each node its join, by the keys that people write below ``cluster``.
@@ -42,7 +43,7 @@ class ClusterSettingsProvider(Provider):
         """
         guards = plain(news.get("guards")) or {}
         if managers := _addresses(news):
-            wanted.declare(managers)
+            wanted.declare(managers, plain(_olds.get("away")) or ())
         reasons = [
             *_fixed(plain(_olds.get("init")) or {}, plain(news.get("init"))),
             *plan_guard.objections(_addresses(_olds), managers, fewer=guards.get("fewer_managers", False)),
@@ -54,9 +55,17 @@ class ClusterSettingsProvider(Provider):
         return CreateResult("settings", _apply(props))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
-        """Read the declared fields as the swarm has them; the recorded ones where no manager answers."""
-        actual = cluster_settings.observe(targets(props["managers"]), props["cluster_id"], plain(props["fields"]))
-        outputs = dict(props) if actual is None else {**props, "fields": actual}
+        """Read the declared fields as the swarm has them; the recorded ones where no manager answers.
+
+        The managers that are out of reach are recorded as ``away``, for what a preview says of the quorum.
+        """
+        managers, cluster_id = targets(props["managers"]), props["cluster_id"]
+        actual = cluster_settings.observe(managers, cluster_id, plain(props["fields"]))
+        outputs = {key: value for key, value in props.items() if key != "away"}
+        if actual is not None:
+            outputs["fields"] = actual
+            if away := inventory.out_of_reach(managers, cluster_id):
+                outputs["away"] = away
         return ReadResult(id_, outputs, inputs=outputs)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:

@@ -54,8 +54,10 @@ class MemberProvider(Provider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """As every provider's, and in words what it means for the node: preview shows them."""
         found = super().diff(_id, _olds, _news)
-        if found.changes and (words := plan_words.of_member(_olds, _news)):
-            say(_news["node"], words)
+        if found.changes:
+            if words := plan_words.of_member(_olds, _news, wanted.away()):
+                say(_news["node"], words)
+            wanted.had_its_turn(_news["node"])
         return found
 
     def create(self, props: dict[str, Any]) -> CreateResult:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from proxmox_swarm.providers.base import is_unknown, plain
-from proxmox_swarm.swarm.quorum import Quorum
+from proxmox_swarm.swarm.quorum import Quorum, can_pause, can_remove
 
 #: What a verdict leads to.
 VERDICTS = {
@@ -21,19 +21,31 @@ VERDICTS = {
     "unreachable": "refused until it answers",
     "drifted": "put back",
 }
+
+
+class Rule(Protocol):
+    """Why a manager may not be taken out of such a quorum, None where it may."""
+
+    def __call__(self, quorum: Quorum, *, reachable: bool) -> str | None:
+        """See :mod:`proxmox_swarm.swarm.quorum`."""
+
+
 AVAILABILITY = {"active": "activate", "pause": "pause", "drain": "drain"}
 
 
-def of_member(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
-    """The steps that take a member from ``olds`` to ``news`` (resource properties); empty when there are none."""
+def of_member(olds: Mapping[str, Any], news: Mapping[str, Any], away: Collection[str] = ()) -> str:
+    """The steps that take a member from ``olds`` to ``news`` (resource properties); empty when there are none.
+
+    ``away`` names the managers that were found out of reach.
+    """
     if is_unknown(news.get("machine")) or olds.get("machine") != news.get("machine"):
-        return _replaced(olds, news)
+        return _replaced(olds, news, away)
     verdict = str(olds.get("verdict") or "ok")
     steps = []
     if verdict != "ok":
         steps.append(f"{verdict} ({olds.get('detail') or 'no detail'}): {VERDICTS.get(verdict, 'put right')}")
     if plain(olds.get("hardware")) != plain(news.get("hardware")):
-        steps.append(f"drain, power off and on, activate{_margin(olds, news)}")
+        steps.append(f"drain, power off and on, activate{_margin(olds, news, away, can_pause)}")
     # What was declared, where drift hides it, is what this plan changes.
     before = {**olds, **(olds.get("declared") or {})} if verdict != "ok" else olds
     if before.get("role") != news.get("role"):
@@ -44,17 +56,24 @@ def of_member(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
     return "; ".join(steps)
 
 
-def _replaced(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
+def _replaced(olds: Mapping[str, Any], news: Mapping[str, Any], away: Collection[str]) -> str:
     demote = "demote, " if olds.get("role") == "manager" else ""
-    return f"drain, {demote}leave; its machine is replaced; joins as {news.get('role')}{_margin(olds, news)}"
+    margin = _margin(olds, news, away, can_remove)
+    return f"drain, {demote}leave; its machine is replaced; joins as {news.get('role')}{margin}"
 
 
-def _margin(olds: Mapping[str, Any], news: Mapping[str, Any]) -> str:
-    """What a manager's absence leaves of the quorum: raft has one member fewer where it leaves, as many where it is off."""
-    managers = len(news.get("managers") or ())
-    if olds.get("role") != "manager" or managers == 0:
+def _margin(olds: Mapping[str, Any], news: Mapping[str, Any], away: Collection[str], rule: Rule) -> str:
+    """What a manager's absence leaves of the quorum, beside those that are away; ``rule`` says whether it is refused then."""
+    listed = news.get("managers")
+    managers = [manager["node"] for manager in listed] if isinstance(listed, list) else []
+    if olds.get("role") != "manager" or not managers:
         return ""
-    return f"; meanwhile {Quorum(managers, managers - 1)}"
+    others = [name for name in managers if name in away and name != news["node"]]
+    here = len(managers) - len(others)
+    words = f"; meanwhile {Quorum(len(managers), here - 1)}"
+    if others and news["node"] not in away and rule(Quorum(len(managers), here), reachable=True) is not None:
+        words += f": refused until {', '.join(others)} {'is' if len(others) == 1 else 'are'} back"
+    return words
 
 
 def _labels(before: object, after: object) -> list[str]:

@@ -10,6 +10,7 @@ from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import nodes
 from proxmox_swarm.swarm.access import SSH, Access
 from proxmox_swarm.swarm.engine import Json
+from proxmox_swarm.swarm.errors import Failure
 from proxmox_swarm.swarm.managers import find_manager
 from proxmox_swarm.swarm.quorum import Quorum
 
@@ -46,6 +47,16 @@ def read_inventory(
     limit = Deadline.after(patience, access.clock)
     manager = find_manager(access, managers, cluster_id, limit)
     return inventory_of(cluster_id, nodes.everyone(manager.engine, limit))
+
+
+def out_of_reach(managers: Sequence[Target], cluster_id: str, *, access: Access = SSH) -> list[str]:
+    """The names of those of ``managers`` that the leader does not reach, or that are in raft no more; [] if nobody tells."""
+    try:
+        found = read_inventory(managers, cluster_id, access=access)
+    except Failure:
+        return []
+    reached = {node.address for node in found.nodes if node.reachability == "reachable"}
+    return [target.node for target in managers if target.address not in reached]
 
 
 def inventory_of(cluster_id: str, found: Sequence[Json]) -> Inventory:

@@ -10,7 +10,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.providers.cluster import ClusterProvider
 from proxmox_swarm.providers.cluster_settings import INIT_ONLY, ClusterSettingsProvider
-from proxmox_swarm.swarm import bootstrap, cluster_settings
+from proxmox_swarm.swarm import bootstrap, cluster_settings, inventory
 from proxmox_swarm.swarm.bootstrap import ClusterFacts, ClusterView, InitOptions
 from proxmox_swarm.swarm.errors import NoManager, SplitDeclaration, SwarmError
 from tests.unit.providers.props import KEY, MANAGERS, cluster, settings
@@ -125,6 +125,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(cluster_settings, "apply", apply)
     monkeypatch.setattr(cluster_settings, "observe", lambda *_: spec["actual"])
+    monkeypatch.setattr(inventory, "out_of_reach", lambda *_: [])
     return spec
 
 

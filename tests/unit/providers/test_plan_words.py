@@ -6,8 +6,10 @@ import pytest
 from pulumi.output import Unknown
 
 from proxmox_swarm.providers import plan_words
+from proxmox_swarm.providers.cluster_settings import ClusterSettingsProvider
 from proxmox_swarm.providers.member import MemberProvider
-from tests.unit.providers.props import MANAGERS, member
+from proxmox_swarm.swarm import cluster_settings, inventory
+from tests.unit.providers.props import MANAGERS, manager, member, settings
 
 
 def found(**changes: Any) -> dict[str, Any]:
@@ -67,6 +69,50 @@ WORDS = [
 @pytest.mark.parametrize(("olds", "news", "words"), [w[1:] for w in WORDS], ids=[w[0] for w in WORDS])
 def test_a_change_in_words(olds: dict[str, Any], news: dict[str, Any], words: str) -> None:
     assert plan_words.of_member(olds, news) == words
+
+
+CYCLE = {"hardware": {"cpu": 8.0, "memory": 8.0}}
+REBUILD = {"machine": Unknown()}
+FIVE = [*MANAGERS, manager(4), manager(5)]
+
+
+@pytest.mark.parametrize(
+    ("change", "away", "margin"),
+    [
+        (CYCLE, ["app-3"], "1 of 3 managers reachable, 2 needed, NO QUORUM: refused until app-3 is back"),
+        (REBUILD, ["app-3"], "1 of 3 managers reachable, 2 needed, NO QUORUM: refused until app-3 is back"),
+        (CYCLE, ["app-2"], "2 of 3 managers reachable, 2 needed, NONE TO SPARE"),
+        (CYCLE, ["elsewhere"], "2 of 3 managers reachable, 2 needed, NONE TO SPARE"),
+        ({**CYCLE, "managers": FIVE}, ["app-5"], "3 of 5 managers reachable, 3 needed, NONE TO SPARE"),
+        (
+            {**REBUILD, "managers": FIVE},
+            ["app-4", "app-5"],
+            "2 of 5 managers reachable, 3 needed, NO QUORUM: refused until app-4, app-5 are back",
+        ),
+    ],
+)
+def test_the_margin_counts_managers_that_are_away(change: dict[str, Any], away: list[str], margin: str) -> None:
+    assert plan_words.of_member(found(), member(**change), away).endswith(f"; meanwhile {margin}")
+
+
+def test_what_a_refresh_found_away_is_told_at_every_manager_before_its_own_turn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_settings, "observe", lambda *_: {"task_history": 5, "labels": {}})
+    monkeypatch.setattr(inventory, "out_of_reach", lambda *_: ["app-3"])
+    provider = ClusterSettingsProvider()
+    inputs = provider.read("settings", settings()).inputs or {}
+    assert not provider.diff("settings", inputs, settings()).changes
+    assert not provider.check(inputs, settings()).failures
+    MemberProvider().diff("app-2", found(), member(**CYCLE))
+    third = {**manager(3), "verdict": "not_ready", "detail": "the leader does not reach this manager"}
+    MemberProvider().diff("app-3", found(**third), member(**manager(3)))
+    MemberProvider().diff("app-2", found(), member(**CYCLE))
+    before, _, after = capsys.readouterr().err.splitlines()
+    assert before.endswith("refused until app-3 is back") and after.endswith("NONE TO SPARE")
+
+    monkeypatch.setattr(inventory, "out_of_reach", lambda *_: [])
+    assert "away" not in (provider.read("settings", inputs).inputs or {})
 
 
 def test_each_verdict_has_its_words() -> None:

@@ -11,7 +11,7 @@ import pytest
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm.errors import NoManager
-from proxmox_swarm.swarm.inventory import read_inventory
+from proxmox_swarm.swarm.inventory import out_of_reach, read_inventory
 from proxmox_swarm.swarm.managers import find_manager
 from tests.unit.swarm.world import World
 
@@ -66,6 +66,17 @@ def test_the_node_to_be_avoided_is_not_used(world: World) -> None:
     assert look(world, "ab", swarm.id, avoid=world["a"].certificate[1]) == "b"
     with pytest.raises(NoManager, match="is the node in question"):
         look(world, "a", swarm.id, avoid=world["a"].certificate[1])
+
+
+def test_managers_out_of_reach_are_named_and_nobody_where_nobody_tells(world: World) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    known = world.targets(*"abc")
+    assert out_of_reach(known, swarm.id, access=world) == []
+    world["b"].on = False
+    world.pass_time(20)
+    assert out_of_reach(world.targets(*"abcd"), swarm.id, access=world) == ["b", "d"]
+    world["c"].on = False
+    assert out_of_reach(known, swarm.id, access=world) == []
 
 
 def test_the_inventory_lists_all(world: World) -> None:
