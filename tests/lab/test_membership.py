@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -257,8 +258,10 @@ def test_a_member_nobody_declared_is_told_and_removed_by_policy_only(swarm: Proj
     assert all(f"{stranger} ({ADDRESS[stranger]}, id " in shown for stranger in strangers), shown
     assert swarm.steps() == {}
     assert_whole(swarm, managers=4)
+    assert " -- docker node " in _next_step(swarm)
 
     swarm.declare(nodes=dict.fromkeys(strangers), cluster={"undeclared": "remove"})
+    assert _next_step(swarm).startswith("make up    removes ")
     shown = swarm.pulumi("preview", "--stack", "lab").stdout
     for stranger, steps in ((manager, "drain, demote, remove"), (worker, "drain, remove")):
         assert re.search(rf"{stranger}: {ADDRESS[stranger]}, id \w+: nobody declared it: {steps}", shown), shown
@@ -268,6 +271,13 @@ def test_a_member_nobody_declared_is_told_and_removed_by_policy_only(swarm: Proj
     engine = swarm.engine(ADDRESS["docker-app-1"])
     assert (engine["Nodes"], engine["Managers"]) == (len(rest), 3)
     assert swarm.steps() == {}
+
+
+def _next_step(swarm: Project) -> str:
+    """What `status` says to do."""
+    found = json.loads(swarm.run("proxmox-swarm", "status", "--json", check=False).stdout)
+    assert {problem["kind"] for problem in found["problems"]} == {"undeclared"}, found["problems"]
+    return str(found["next"])
 
 
 def _ids(swarm: Project) -> dict[str, str]:
