@@ -87,7 +87,8 @@ class _Commands:
         if node.unit != "failed":
             return self.on(node.name, "sudo systemctl restart docker")
         why = self.on(node.name, "sudo journalctl --no-pager -n 40 -u docker")
-        return f"{why}    why it does not start; {self.up} puts back a daemon.json that was edited by hand"
+        hint = f"; {self.up} puts back a daemon.json that was edited by hand"
+        return f"{why}    why it does not start{hint if self.status.verdict != 'no-quorum' else ''}"
 
     def _machine(self, nodes: Sequence[NodeStatus]) -> str:
         """For machines that do not answer. Starting them needs no quorum, which `up` does."""

@@ -126,6 +126,12 @@ def test_a_member_nobody_declared_is_removed_as_declared_where_that_is_declared(
     assert next_step(nowhere, "lab", undeclared="remove").startswith("proxmox-swarm connect m1 -- docker node ")
 
 
+def test_what_needs_a_quorum_is_no_step_without_one() -> None:
+    failed = {"answers": True, "unit": "failed"}
+    assert "make up" in next_step(with_node("w1", **OFF | failed), "lab")
+    assert "make up" not in next_step(without_quorum("m2", "m3", **failed), "lab")
+
+
 def test_commands_of_the_lab_need_no_stack() -> None:
     assert next_step(with_node("w1", **OFF), "lab").startswith("make up    ")
     assert next_step(with_node("w1", hand_drain="x"), "lab").startswith("proxmox-swarm undrain w1    ")
