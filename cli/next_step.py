@@ -68,7 +68,9 @@ class _Commands:
         return f"{self.ours('unlock')}    gives the locked managers their key"
 
     def _manager(self) -> str:
-        return self.status.leader or next(n.name for n in self.status.nodes if n.role == "manager")
+        """One that can be connected to, and best that leads: somebody else's may lead as well."""
+        managers = [n for n in self.status.nodes if n.declared is not None and n.role == "manager"]
+        return max(managers, key=lambda n: (n.engine == "active", n.entry is not None and n.entry.leader)).name
 
     def _quorum(self, _: Problem) -> str:
         managers = [n for n in self.status.nodes if n.declared is not None and n.role == "manager"]

@@ -126,6 +126,11 @@ def test_a_member_nobody_declared_is_removed_as_declared_where_that_is_declared(
     assert next_step(nowhere, "lab", undeclared="remove").startswith("proxmox-swarm connect m1 -- docker node ")
 
 
+def test_nothing_is_asked_of_a_leader_that_nobody_declared() -> None:
+    stranger = with_node("m1", declared=None, verdict="undeclared")
+    assert next_step(stranger, "lab").startswith("proxmox-swarm connect m2 -- docker node demote id-m1")
+
+
 def test_what_needs_a_quorum_is_no_step_without_one() -> None:
     failed = {"answers": True, "unit": "failed"}
     assert "make up" in next_step(with_node("w1", **OFF | failed), "lab")
