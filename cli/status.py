@@ -36,12 +36,15 @@ def print_status(stack: str, project: Path, *, as_json: bool) -> int:
     out.print()
     out.print(nodes_table(found.nodes, hosts=True))
     out.print()
-    for problem in found.problems:
-        out.print(f"{problem.kind:<12}{problem.subject + ': ' if problem.subject else ''}{problem.text}")
-    for note in found.notes:
-        out.print(f"{'note':<12}{note}")
-    out.print(f"next: {step}")
+    for line in below(found, step):
+        out.print(line)
     return EXIT[found.verdict]
+
+
+def below(status: Status, step: str) -> list[str]:
+    """The lines below the table: what is wrong, what is worth knowing, the ``step`` to take next."""
+    wrong = [f"{p.kind:<12}{p.subject + ': ' if p.subject else ''}{p.text}" for p in status.problems]
+    return [*wrong, *(f"{'note':<12}{note}" for note in status.notes), f"next: {step}"]
 
 
 def _with_power(status: Status, settings: Settings) -> Status:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from proxmox_swarm.cli import recovery as module
+from proxmox_swarm.cli import stack_nodes
+from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.cli.recovery import Choices
 from proxmox_swarm.cli.stack_settings import read_settings
 from proxmox_swarm.settings import Settings
+from proxmox_swarm.swarm import lock, managers
+from proxmox_swarm.swarm import recovery as steps
+from proxmox_swarm.swarm import restore as restoring
+from proxmox_swarm.swarm.backup_file import Manifest, write_backup
 from tests.unit.swarm.lost import Disks
 from tests.unit.swarm.world import Swarm, World
 
@@ -65,6 +75,19 @@ class Lost:
     def restore(self, **chosen: Any) -> None:
         module.restore("prod", ROOT, self.file, THIRD, Choices(**chosen), self.said.append, self.ask)
 
+    def all_but_a_backup(self) -> None:
+        """The last manager is an empty machine now, and there is a backup of what it was."""
+        identity = self.world[THIRD].certificate
+        assert identity is not None
+        content = f"state of {THIRD}".encode()
+        digest = hashlib.sha256(content).hexdigest()
+        contents = {"services": 1, "networks": 1, "secrets": 1, "configs": 1, "nodes": 4}
+        manifest = Manifest(
+            self.swarm.id, THIRD, self.addresses[THIRD], identity[1], "29", "2026-01-01", 50, False, contents, digest
+        )
+        write_backup(self.file, manifest, content)
+        self.world.rebuild(THIRD)
+
     @property
     def raft(self) -> list[str]:
         return sorted(node.hostname for node in self.swarm.nodes.values() if node.in_raft)
@@ -72,3 +95,26 @@ class Lost:
     @property
     def text(self) -> str:
         return "\n".join(self.said)
+
+
+def lost_stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lost:
+    """A stack of its own, which ``recover``, ``restore`` and ``backup`` take for the one they are told."""
+    lost = Lost(folder)
+    monkeypatch.setattr(lock, "lock_folder", lambda: folder)
+    monkeypatch.setattr(managers, "_last", {})
+    monkeypatch.setattr(stack_nodes, "read_settings", lambda project, stack: lost.settings)
+    monkeypatch.setattr(stack_nodes, "stack_here", lambda name, project: Stack(name, project, {}))
+    monkeypatch.setattr(Stack, "outputs", lambda *_, **__: lost.outputs())
+    monkeypatch.setattr(
+        module,
+        "power_of",
+        lambda machines, *_, **__: {name: lost.power.get(vm_id, "absent") for name, vm_id in machines.items()},
+    )
+    here = {"access": lost.world, "files": lost.disks}
+    monkeypatch.setattr(module, "survey", functools.partial(module.survey, **here))
+    monkeypatch.setattr(restoring, "put", functools.partial(restoring.put, **here))
+    for name in ("force", "finish"):
+        monkeypatch.setattr(steps, name, functools.partial(getattr(steps, name), **here))
+    monkeypatch.setattr(steps, "was_forced", functools.partial(steps.was_forced, access=lost.world))
+    monkeypatch.setattr(steps, "give_up", functools.partial(steps.give_up, files=lost.disks))
+    return lost

@@ -63,57 +63,58 @@ def without_quorum(*off: str, **change: Any) -> Status:
 BROKEN = ServiceStatus("s", "web", "replicated", 1, 3, 0, False, "rejected")
 
 
-@pytest.mark.parametrize(
-    ("status", "step"),
-    [
-        (whole(), "nothing needs doing"),
-        (with_node("w1", hand_drain="new fan"), "proxmox-swarm undrain w1 --stack prod"),
-        (replace(whole(), ca_rotation=True), "proxmox-swarm status --stack prod"),
-        (replace(whole(), uneven=("web",)), "proxmox-swarm rebalance --stack prod"),
-        (with_node("w1", **OFF, power="stopped"), "proxmox-swarm start w1 --stack prod"),
-        (with_node("w1", **OFF, power="running"), "proxmox-swarm status --stack prod"),
-        (with_node("w1", **OFF), "pulumi up --refresh -s prod"),
-        (
-            with_node("w1", **OFF | {"answers": True}),
-            "proxmox-swarm connect w1 --stack prod -- sudo systemctl restart docker",
-        ),
-        (
-            with_node("w1", **OFF | {"answers": True, "unit": "failed"}),
-            "proxmox-swarm connect w1 --stack prod -- sudo journalctl --no-pager -n 40 -u docker",
-        ),
-        (with_node("m2", verdict="locked"), "proxmox-swarm unlock --stack prod"),
-        (with_node("w1", verdict="left"), "pulumi up --refresh -s prod"),
-        (with_node("w1", verdict="foreign"), "proxmox-swarm connect w1 --stack prod -- docker info"),
-        (with_node("w1", verdict="twin"), "proxmox-swarm connect w1 --stack prod -- docker info"),
-        (with_node("w1", verdict="drifted"), "pulumi up --refresh -s prod"),
-        (
-            with_node("w1", disks=(Disk("/", 50 * GIB, GIB),)),
-            "proxmox-swarm connect w1 --stack prod -- docker system df",
-        ),
-        (
-            with_node("w1", disks=(Disk("/var/lib/data", 0, 0, mounted=False),)),
-            "proxmox-swarm connect w1 --stack prod -- systemctl --failed --type mount",
-        ),
-        (
-            replace(whole(), services=(BROKEN,)),
-            "proxmox-swarm connect m1 --stack prod -- docker service ps --no-trunc web",
-        ),
-        (
-            with_node("w2", declared=None, verdict="undeclared"),
-            "proxmox-swarm connect m1 --stack prod -- docker node demote id-w2",
-        ),
-        (without_quorum("m2", "m3", power="stopped"), "proxmox-swarm start m2 m3 --stack prod"),
-        (
-            without_quorum("m2", "m3", answers=True),
-            "proxmox-swarm connect m2 --stack prod -- sudo systemctl restart docker",
-        ),
-        (
-            without_quorum("m2", "m3", answers=True, unit="failed"),
-            "proxmox-swarm connect m2 --stack prod -- sudo journalctl --no-pager -n 40 -u docker",
-        ),
-        (without_quorum("m1", "m2", "m3", "w1", "w2"), "proxmox-swarm connect m1 --stack prod"),
-    ],
-)
+#: What is found, and the command that helps with it.
+FOUND = [
+    (whole(), "nothing needs doing"),
+    (with_node("w1", hand_drain="new fan"), "proxmox-swarm undrain w1 --stack prod"),
+    (replace(whole(), ca_rotation=True), "proxmox-swarm status --stack prod"),
+    (replace(whole(), uneven=("web",)), "proxmox-swarm rebalance --stack prod"),
+    (with_node("w1", **OFF, power="stopped"), "proxmox-swarm start w1 --stack prod"),
+    (with_node("w1", **OFF, power="running"), "proxmox-swarm status --stack prod"),
+    (with_node("w1", **OFF), "pulumi up --refresh -s prod"),
+    (
+        with_node("w1", **OFF | {"answers": True}),
+        "proxmox-swarm connect w1 --stack prod -- sudo systemctl restart docker",
+    ),
+    (
+        with_node("w1", **OFF | {"answers": True, "unit": "failed"}),
+        "proxmox-swarm connect w1 --stack prod -- sudo journalctl --no-pager -n 40 -u docker",
+    ),
+    (with_node("m2", verdict="locked"), "proxmox-swarm unlock --stack prod"),
+    (with_node("w1", verdict="left"), "pulumi up --refresh -s prod"),
+    (with_node("w1", verdict="foreign"), "proxmox-swarm connect w1 --stack prod -- docker info"),
+    (with_node("w1", verdict="twin"), "proxmox-swarm connect w1 --stack prod -- docker info"),
+    (with_node("w1", verdict="drifted"), "pulumi up --refresh -s prod"),
+    (
+        with_node("w1", disks=(Disk("/", 50 * GIB, GIB),)),
+        "proxmox-swarm connect w1 --stack prod -- docker system df",
+    ),
+    (
+        with_node("w1", disks=(Disk("/var/lib/data", 0, 0, mounted=False),)),
+        "proxmox-swarm connect w1 --stack prod -- systemctl --failed --type mount",
+    ),
+    (
+        replace(whole(), services=(BROKEN,)),
+        "proxmox-swarm connect m1 --stack prod -- docker service ps --no-trunc web",
+    ),
+    (
+        with_node("w2", declared=None, verdict="undeclared"),
+        "proxmox-swarm connect m1 --stack prod -- docker node demote id-w2",
+    ),
+    (without_quorum("m2", "m3", power="stopped"), "proxmox-swarm start m2 m3 --stack prod"),
+    (
+        without_quorum("m2", "m3", answers=True),
+        "proxmox-swarm connect m2 --stack prod -- sudo systemctl restart docker",
+    ),
+    (
+        without_quorum("m2", "m3", answers=True, unit="failed"),
+        "proxmox-swarm connect m2 --stack prod -- sudo journalctl --no-pager -n 40 -u docker",
+    ),
+    (without_quorum("m1", "m2", "m3", "w1", "w2"), "proxmox-swarm connect m1 --stack prod"),
+]
+
+
+@pytest.mark.parametrize(("status", "step"), FOUND)
 def test_what_helps_with_it(status: Status, step: str) -> None:
     assert next_step(status, "prod").split("    ")[0] == step
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import sys
 import threading
 from dataclasses import replace
@@ -13,41 +11,20 @@ import pytest
 import typer
 
 from proxmox_swarm.cli import backup as backup_command
-from proxmox_swarm.cli import main, stack_nodes
+from proxmox_swarm.cli import main
 from proxmox_swarm.cli import recovery as module
 from proxmox_swarm.cli.errors import CommandError
-from proxmox_swarm.cli.pulumi import Stack
 from proxmox_swarm.cli.recovery import Choices
 from proxmox_swarm.host.errors import HostError
-from proxmox_swarm.swarm import lock, managers
-from proxmox_swarm.swarm import recovery as steps
-from proxmox_swarm.swarm import restore as restoring
-from proxmox_swarm.swarm.backup_file import Manifest, read_backup, write_backup
+from proxmox_swarm.swarm import lock
+from proxmox_swarm.swarm.backup_file import read_backup
 from proxmox_swarm.swarm.errors import NoManager, RecoveryRefused, SwarmError
-from tests.unit.cli.lost_stack import FIRST, MANAGERS, ROOT, SECOND, THIRD, VM_ID, Lost
+from tests.unit.cli.lost_stack import FIRST, MANAGERS, ROOT, SECOND, THIRD, VM_ID, Lost, lost_stack
 
 
 @pytest.fixture
 def lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lost:
-    lost = Lost(tmp_path)
-    monkeypatch.setattr(lock, "lock_folder", lambda: tmp_path)
-    monkeypatch.setattr(managers, "_last", {})
-    monkeypatch.setattr(stack_nodes, "read_settings", lambda project, stack: lost.settings)
-    monkeypatch.setattr(stack_nodes, "stack_here", lambda name, project: Stack(name, project, {}))
-    monkeypatch.setattr(Stack, "outputs", lambda *_, **__: lost.outputs())
-    monkeypatch.setattr(
-        module,
-        "power_of",
-        lambda machines, *_, **__: {name: lost.power.get(vm_id, "absent") for name, vm_id in machines.items()},
-    )
-    here = {"access": lost.world, "files": lost.disks}
-    monkeypatch.setattr(module, "survey", functools.partial(module.survey, **here))
-    monkeypatch.setattr(restoring, "put", functools.partial(restoring.put, **here))
-    for name in ("force", "finish"):
-        monkeypatch.setattr(steps, name, functools.partial(getattr(steps, name), **here))
-    monkeypatch.setattr(steps, "was_forced", functools.partial(steps.was_forced, access=lost.world))
-    monkeypatch.setattr(steps, "give_up", functools.partial(steps.give_up, files=lost.disks))
-    return lost
+    return lost_stack(tmp_path, monkeypatch)
 
 
 # A person is asked
@@ -259,19 +236,7 @@ def test_a_backup_onto_a_file_that_is_there_is_refused_before_anything_is_stoppe
 
 @pytest.fixture
 def kept(lost: Lost) -> Lost:
-    """All managers lost but for an empty machine, and a backup of its former state."""
-    identity = lost.world[THIRD].certificate
-    assert identity is not None
-    content = f"state of {THIRD}".encode()
-    digest = hashlib.sha256(content).hexdigest()
-    write_backup(
-        lost.file,
-        Manifest(
-            lost.swarm.id, THIRD, "192.168.4.32", identity[1], "29", "2026-01-01", 50, False, {"nodes": 4}, digest
-        ),
-        content,
-    )
-    lost.world.rebuild(THIRD)
+    lost.all_but_a_backup()
     return lost
 
 
