@@ -44,7 +44,7 @@ def make_member(
         availability=node.availability,
         labels=dict(node.labels),
         machine=args.machine,
-        hardware={"cpu": node.cpu, "memory": node.memory},
+        hardware=_hardware(node),
         data_path_port=settings.cluster.data_path_port,
         data_path=node.data_path_address(settings.cluster.data_path),
         deadlines=asdict(settings.deadlines),
@@ -58,6 +58,19 @@ def make_member(
             aliases=[pulumi.Alias(parent=urn) for urn in _other_parents(node)],
         ),
     )
+
+
+def _hardware(node: Node) -> dict[str, Any]:
+    """What a machine takes over at its next start only; of an adopted one, what is not left as it was found."""
+    sizes = {"cpu": node.cpu, "memory": node.memory}
+    if node.adopted:
+        return sizes
+    return {
+        **sizes,
+        "boot": node.boot,
+        "gateways": [nic.gateway or "" for nic in node.nics],
+        "mtus": [nic.mtu or 0 for nic in node.nics],
+    }
 
 
 def machine_api(settings: Settings, node: Node) -> dict[str, Any]:

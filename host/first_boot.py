@@ -23,6 +23,8 @@ for attempt in 1 2 3 4 5; do
 done
 systemctl start qemu-guest-agent
 """
+#: Writes a file ($0) with its text ($1) where there is none.
+WRITE_FIRST = '[ -e "$0" ] || { mkdir -p "$(dirname "$0")" && printf %s "$1" >"$0"; }'
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ def user_data(
 
     ``user`` logs in with ``keys`` only and has sudo without a password. The machine presents ``host_key`` and no other, so
     that it is known before the first connection. ``files`` (path to text) are in place before the network is called
-    online, and so before the engine starts. ``generation`` is a comment: a preview cannot know whether a new rendering says
-    anything else, so it shows a new file, and a new file it is.
+    online, and so before the engine starts; what is there already stays, because a machine whose network configuration
+    changes is a new instance to cloud-init, which then does all of this again at its next start. ``generation`` is a
+    comment: a preview cannot know whether a new rendering says anything else, so it shows a new file, and a new file it is.
 
-    cloud-init's documentation: modules Users and Groups, SSH, Write Files, Runcmd.
+    cloud-init's documentation: modules Users and Groups, SSH, Bootcmd, Runcmd.
     """
     document = {
         "hostname": hostname,
@@ -98,7 +101,7 @@ def user_data(
         "ssh_pwauth": False,
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": host_key.private, "ed25519_public": host_key.public},
-        "write_files": [{"path": path, "content": text} for path, text in sorted((files or {}).items())],
+        "bootcmd": [["sh", "-c", WRITE_FIRST, path, text] for path, text in sorted((files or {}).items())],
         "runcmd": [["sh", "-c", INSTALL_AGENT]],
     }
     return f"#cloud-config\n# generation {generation}\n" + yaml.safe_dump(document, sort_keys=False, width=10_000)

@@ -45,7 +45,7 @@ class MemberProvider(Provider):
     """Joins, adopts, changes in place, and leaves in good order.
 
     ``machine`` is the VM's id: unknown exactly when the VM is being replaced, and then so is the member.
-    ``hardware`` is what a running VM takes over only by a power cycle, which happens here, with the node drained.
+    ``hardware`` is what a running machine takes over only by a power cycle, which happens here, with the node drained.
     """
 
     watched = ("role", "availability", "labels", "verdict", "machine", "hardware", "managers")

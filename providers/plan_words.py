@@ -21,6 +21,9 @@ VERDICTS = {
     "unreachable": "refused until it answers",
     "drifted": "put back",
 }
+#: What `Member.hardware` holds.
+HARDWARE = {"cpu": "processors", "memory": "memory", "boot": "boot disk", "gateways": "gateway", "mtus": "MTU"}
+AVAILABILITY = {"active": "activate", "pause": "pause", "drain": "drain"}
 
 
 class Rule(Protocol):
@@ -28,9 +31,6 @@ class Rule(Protocol):
 
     def __call__(self, quorum: Quorum, *, reachable: bool) -> str | None:
         """See :mod:`proxmox_swarm.swarm.quorum`."""
-
-
-AVAILABILITY = {"active": "activate", "pause": "pause", "drain": "drain"}
 
 
 def of_member(olds: Mapping[str, Any], news: Mapping[str, Any], away: Collection[str] = ()) -> str:
@@ -44,8 +44,8 @@ def of_member(olds: Mapping[str, Any], news: Mapping[str, Any], away: Collection
     steps = []
     if verdict != "ok":
         steps.append(f"{verdict} ({olds.get('detail') or 'no detail'}): {VERDICTS.get(verdict, 'put right')}")
-    if plain(olds.get("hardware")) != plain(news.get("hardware")):
-        steps.append(f"drain, power off and on, activate{_margin(olds, news, away, can_pause)}")
+    if changed := _hardware(olds.get("hardware"), news.get("hardware")):
+        steps.append(f"drain, power off and on ({', '.join(changed)}), activate{_margin(olds, news, away, can_pause)}")
     # What was declared, where drift hides it, is what this plan changes.
     before = {**olds, **(olds.get("declared") or {})} if verdict != "ok" else olds
     if before.get("role") != news.get("role"):
@@ -74,6 +74,14 @@ def _margin(olds: Mapping[str, Any], news: Mapping[str, Any], away: Collection[s
     if others and news["node"] not in away and rule(Quorum(len(managers), here), reachable=True) is not None:
         words += f": refused until {', '.join(others)} {'is' if len(others) == 1 else 'are'} back"
     return words
+
+
+def _hardware(before: object, after: object) -> list[str]:
+    """In words what the machine takes over when it is powered off and on."""
+    old, new = plain(before) or {}, plain(after) or {}
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):  # not known yet
+        return []
+    return [HARDWARE[key] for key in HARDWARE if old.get(key) != new.get(key)]
 
 
 def _labels(before: object, after: object) -> list[str]:

@@ -77,6 +77,13 @@ def all_of_the_disk_is_in_use(swarm: Project) -> None:
     assert 11 < int(blocks) * int(size) / (1 << 30) < 12
 
 
+def the_gateway_is_another_and_day_two_is_kept(swarm: Project) -> None:
+    """Proxmox VE gives the machine a new instance id with it, and cloud-init does the first boot again."""
+    for address in (ADDRESS["docker-app-1"], "192.168.4.43"):
+        assert " via 192.168.4.5 " in swarm.ssh(address, "ip -4 route show default") + " "
+        assert "max-concurrent-downloads" in swarm.ssh(address, "cat /etc/docker/daemon.json")
+
+
 #: Where the managers are is known to what asks them; so it is to every member.
 KNOWN_TO_ALL: Steps = {"Cluster managers": "update", "ClusterSettings managers": "update"}
 
@@ -164,6 +171,15 @@ CHANGES = {
     "processors": Change(
         {"nodes": {WORKER: {"cpu": 2}}},
         {f"VmLegacy {WORKER}": "update", f"Member {WORKER}": "update"},
+    ),
+    "a larger boot disk": Change(
+        {"nodes": {WORKER: {"boot": 32}}},
+        {f"VmLegacy {WORKER}": "update", f"Member {WORKER}": "update"},
+    ),
+    "a gateway": Change(
+        {"networks": {"main": {"gateway": "192.168.4.5"}}},
+        {**every("VmLegacy", [*SEVEN, WORKER]), **every("Member", [*SEVEN, WORKER])},
+        seen=the_gateway_is_another_and_day_two_is_kept,
     ),
     "a generation": Change(
         {"nodes": {WORKER: {"generation": 2}}},

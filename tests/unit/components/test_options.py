@@ -227,3 +227,24 @@ def test_no_credential_of_the_environment_becomes_an_input(monkeypatch: pytest.M
 
 def test_the_provider_gets_its_credentials_from_the_environment_only() -> None:
     assert set(bring_up()["proxmoxve proxmox"].inputs) == {"endpoint", "insecure"}
+
+
+def hardware(settings: Settings) -> dict[str, Any]:
+    graph = build(settings, established=True)
+    return {member.name: member.inputs["hardware"] for member in graph.of("Member")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "cycled"),
+    [
+        (changed("nodes", "docker-app-2", cpu=8), 1),
+        (changed("nodes", "docker-app-2", boot=80), 1),
+        (changed("networks", "main", gateway="192.168.4.2"), 7),
+        (changed("networks", "storage", mtu=9000), 7),
+        (changed("nodes", "docker-app-2", labels={"a": "b"}), 0),
+        (changed("networks", "storage", bridge="vmbr1"), 0),
+    ],
+)
+def test_what_a_machine_takes_over_at_its_next_start_power_cycles_it(settings: Settings, cycled: int) -> None:
+    before, after = hardware(prod()), hardware(settings)
+    assert len([name for name in before if before[name] != after[name]]) == cycled

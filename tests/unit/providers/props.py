@@ -25,7 +25,7 @@ def member(**changes: Any) -> dict[str, Any]:
         "availability": "active",
         "labels": {"zone": "a"},
         "machine": "4101",
-        "hardware": {"cpu": 4.0, "memory": 8.0},
+        "hardware": {"cpu": 4.0, "memory": 8.0, "boot": 30.0, "gateways": ["10.0.4.254", ""], "mtus": [0.0, 0.0]},
         "data_path_port": 4789.0,
         "data_path": "",
         "deadlines": DEADLINES,

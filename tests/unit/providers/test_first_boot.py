@@ -72,9 +72,8 @@ def test_a_higher_generation_renders_anew_and_keeps_the_host_key() -> None:
         before["host_public_key"],
         before["host_private_key"],
     )
-    assert yaml.safe_load(after["user_data"])["write_files"] == [
-        {"path": "/etc/docker/daemon.json", "content": '{\n  "log-driver": "json-file"\n}\n'}
-    ]
+    ((*_, path, text),) = yaml.safe_load(after["user_data"])["bootcmd"]
+    assert (path, text) == ("/etc/docker/daemon.json", '{\n  "log-driver": "json-file"\n}\n')
     assert yaml.safe_load(after["user_data"])["users"][0]["ssh_authorized_keys"] == ["ssh-ed25519 CCCC another"]
     assert after["digest"] != before["digest"]
     assert not PROVIDER.diff("app-2", after, news).changes
@@ -127,13 +126,13 @@ def test_the_machine_shows_our_host_key_and_no_other(document: dict[str, Any]) -
 
 
 def test_it_holds_the_minimum_and_of_day_two_only_the_engines_first_configuration(document: dict[str, Any]) -> None:
-    assert [file["path"] for file in document["write_files"]] == ["/etc/docker/daemon.json"]
+    assert [path for *_, path, _ in document["bootcmd"]] == ["/etc/docker/daemon.json"]
     assert set(document) == {
         "hostname",
         "prefer_fqdn_over_hostname",
         "manage_etc_hosts",
         "users",
-        "write_files",
+        "bootcmd",
         "disable_root",
         "ssh_pwauth",
         "ssh_deletekeys",
@@ -200,3 +199,20 @@ def test_cloud_inits_own_schema_accepts_it(document: dict[str, Any]) -> None:
         assert [f"{list(e.path)}: {e.message}" for e in checker.iter_errors(document)] == []
         wrong = {**document, "users": "nobody", "ssh_pwauth": []}
         assert list(checker.iter_errors(wrong)), "the schema checks nothing"
+
+
+def test_what_day_two_has_made_of_a_file_stays_when_cloud_init_does_all_of_it_again(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    """It does where the network configuration has changed: Proxmox VE makes the instance's id out of that."""
+    ((shell, flag, script, _, text),) = document["bootcmd"]
+    file = tmp_path / "etc" / "docker" / "daemon.json"
+
+    def boot_once() -> None:
+        subprocess.run([shell, flag, script, str(file), text], check=True)
+
+    boot_once()
+    assert file.read_text() == text
+    file.write_text("day two")
+    boot_once()
+    assert file.read_text() == "day two"

@@ -29,8 +29,23 @@ WORDS = [
     (
         "power cycle",
         found(),
-        member(hardware={"cpu": 8.0, "memory": 8.0}),
-        "drain, power off and on, activate; meanwhile 2 of 3 managers reachable, 2 needed, NONE TO SPARE",
+        member(hardware={**member()["hardware"], "cpu": 8.0}),
+        "drain, power off and on (processors), activate; meanwhile 2 of 3 managers reachable, 2 needed, NONE TO SPARE",
+    ),
+    (
+        "power cycle of a worker, for all there is",
+        found(role="worker"),
+        member(
+            role="worker",
+            hardware={"cpu": 8.0, "memory": 4.0, "boot": 40.0, "gateways": ["10.0.4.253", ""], "mtus": [9000.0, 0.0]},
+        ),
+        "drain, power off and on (processors, memory, boot disk, gateway, MTU), activate",
+    ),
+    (
+        "another gateway",
+        found(role="worker"),
+        member(role="worker", hardware={**member()["hardware"], "gateways": ["10.0.4.253", ""]}),
+        "drain, power off and on (gateway), activate",
     ),
     (
         "rebuilding",
