@@ -41,6 +41,7 @@ PACKAGES = (
     "systemd-resolved",
     "systemd-sysv",
     "util-linux",
+    "xfsprogs",
 )
 
 HERE = Path(__file__).parent

@@ -71,6 +71,16 @@ def app_3_is_paused(swarm: Project) -> None:
     assert swarm.nodes()["docker-app-3"]["Spec"]["Availability"] == "pause"
 
 
+def formatted_as_xfs_by_hand(swarm: Project) -> None:
+    """A data disk of another kind than we make: to grow a mounted ext4 the kernel wants CAP_SYS_RESOURCE, not had everywhere."""
+    swarm.ssh(
+        "192.168.4.43",
+        "systemctl stop docker.socket docker && systemctl stop var-lib-data.mount &&"
+        " mkfs.xfs -q -f /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data-4703 &&"
+        " systemctl start docker.socket docker && mountpoint -q /var/lib/data",
+    )
+
+
 def all_of_the_disk_is_in_use(swarm: Project) -> None:
     """The file system has grown with its disk."""
     blocks, size = swarm.ssh("192.168.4.43", "stat -f -c '%b %S' /var/lib/data").split()
@@ -166,6 +176,7 @@ CHANGES = {
     "a larger data disk": Change(
         {"nodes": {WORKER: {"data": 12}}},
         {f"VmLegacy {WORKER}-data": "update", f"HostState {WORKER}": "update"},
+        by_hand=formatted_as_xfs_by_hand,
         seen=all_of_the_disk_is_in_use,
     ),
     "processors": Change(
