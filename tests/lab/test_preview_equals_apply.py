@@ -72,7 +72,7 @@ def app_3_is_paused(swarm: Project) -> None:
 
 
 def formatted_as_xfs_by_hand(swarm: Project) -> None:
-    """A data disk of another kind than we make: to grow a mounted ext4 the kernel wants CAP_SYS_RESOURCE, not had everywhere."""
+    """Another kind than we make: to grow a mounted ext4 the kernel wants CAP_SYS_RESOURCE, which a lab may lack."""
     swarm.ssh(
         "192.168.4.43",
         "systemctl stop docker.socket docker && systemctl stop var-lib-data.mount &&"
