@@ -13,12 +13,15 @@ from proxmox_swarm.host.connection import connect
 from proxmox_swarm.host.deadline import SYSTEM_CLOCK, Clock
 from proxmox_swarm.host.errors import Failure
 from proxmox_swarm.host.facts import HostFacts, read_facts
+from proxmox_swarm.host.script import run_script
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import engine, ports
 from proxmox_swarm.swarm.engine import EngineApi
 from proxmox_swarm.swarm.local import LocalSwarm, local_swarm
 
 CONNECT_TIMEOUT = 20.0
+#: For a stop or a start of dockerd: containers get ten seconds to end, and dockerd takes its time with many of them.
+DOCKERD_TIMEOUT = 120.0
 
 
 class Access(Protocol):
@@ -42,6 +45,12 @@ class Access(Protocol):
 
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
         """Each port that does not get through, in words. Raises HostError."""
+
+    def stop_engine(self, target: Target) -> None:
+        """Stop dockerd; a timer on the host starts it again should nobody do so. Raises HostError."""
+
+    def start_engine(self, target: Target) -> None:
+        """Start dockerd, if it does not run. Raises HostError."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,20 @@ class SshAccess:
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: ports.PortSpec) -> list[str]:
         """See :func:`proxmox_swarm.swarm.ports.closed`."""
         return ports.closed(joiner, manager, peers, spec)
+
+    def stop_engine(self, target: Target) -> None:
+        """See :mod:`proxmox_swarm.host.remote.swarm_files`."""
+        _power(target, "stop")
+
+    def start_engine(self, target: Target) -> None:
+        """See :mod:`proxmox_swarm.host.remote.swarm_files`."""
+        _power(target, "start")
+
+
+def _power(target: Target, verb: str) -> None:
+    with connect(target, CONNECT_TIMEOUT) as connection:
+        args = {verb: True, "timeout": DOCKERD_TIMEOUT}
+        run_script(connection, "swarm_files", args, what=f"to {verb} dockerd", timeout=2 * DOCKERD_TIMEOUT)
 
 
 def _subject(target: Target, root: str, part: x509.ObjectIdentifier) -> str:

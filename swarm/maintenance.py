@@ -129,14 +129,23 @@ def _out(
             except BaseException:
                 _all_the_same(put_back)
                 raise
+        former = leadership.leader_of(everyone)
+        others = [manager for manager in managers if manager.address != target.address]
+        steps_down = former == node["ID"] and len(others) > 0
         try:
+            if steps_down:
+                former = leadership.step_down(access, target, others, cluster_id, node["ID"])
             action()
         except BaseException:
+            if steps_down:
+                _all_the_same(lambda: access.start_engine(target))
             _all_the_same(come_back)
             raise
+        if steps_down:
+            _all_the_same(lambda: access.start_engine(target))  # most actions have done so
         come_back()
         if nodes.in_raft(node):
-            former, limit = leadership.leader_of(everyone), Deadline.after(back_timeout, access.clock)
+            limit = Deadline.after(back_timeout, access.clock)
             leadership.settle(find_manager(access, managers, cluster_id, limit).engine, former, access.clock)
 
 

@@ -12,11 +12,10 @@ from proxmox_swarm.host.connection import connect
 from proxmox_swarm.host.remote import raft_position
 from proxmox_swarm.host.script import run_script, run_with_data
 from proxmox_swarm.host.target import Target
+from proxmox_swarm.swarm.access import DOCKERD_TIMEOUT
 
 KEY_FILE = "certificates/swarm-node.key"
 CONNECT_TIMEOUT = 20.0
-#: For a stop or a start of dockerd: containers get ten seconds to end, and dockerd takes its time with many of them.
-DOCKERD_TIMEOUT = 120.0
 LOOK_TIMEOUT = 60.0
 #: For moving an archive; raft's state is some megabytes.
 TRANSFER_TIMEOUT = 600.0

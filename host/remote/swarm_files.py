@@ -2,8 +2,8 @@
 
 ``args``: ``root`` of dockerd's data, ``save`` (the packed folder goes to stdout, before the result), ``put`` (a packed one
 comes from stdin, behind the arguments, of this ``sha256``), ``detach``, ``undo``, ``finish``, ``timeout`` of a stop and a
-start each. Result: ``down`` (seconds without dockerd), of a save ``size`` and ``sha256``, of a put and of an undo ``aside``
-(where the folder that was there is now, or null).
+start each; or ``stop`` or ``start`` alone, for work by somebody else in between. Result: ``down`` (seconds without dockerd),
+of a save ``size`` and ``sha256``, of a put and of an undo ``aside`` (where the folder that was there is now, or null).
 
 Detached means that dockerd does not find the swarm when it starts (daemon/cluster/utils.go, loadPersistentState), while
 raft's log and the node's certificate stay: an init with ForceNewCluster takes them up. A mark stays until ``finish``, which
@@ -213,6 +213,14 @@ def main(args: dict[str, Any]) -> dict[str, Any]:
     """Stop dockerd, work, start it; then send what was packed."""
     for name in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)  # whoever started this may be gone: it ends by itself
+    if args.get("stop"):
+        guard(3 * args["timeout"])
+        stop(args["timeout"])
+        return {}
+    if args.get("start"):
+        start(args["timeout"])
+        stop_guard()
+        return {}
     swarm = Path(args["root"]) / "swarm"
     if args.get("finish"):
         begun = time.monotonic()

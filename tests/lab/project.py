@@ -194,9 +194,25 @@ class Project(Site):
         ).stdout
 
     def restart_engines(self, *names: str) -> None:
-        """dockerd alone, by hand, on these nodes at once. systemd refuses a fourth start within a minute, a test does not."""
+        """dockerd alone, by hand, on these nodes; the leader's as docs/runbooks/two-engines-one-node.md says.
+
+        systemd refuses a fourth start within a minute; a test is no loop that has to be stopped.
+        """
+        leader = next((row[0] for row in self.summary(self._manager_beside(names)) if row[3] == "Leader"), "")
         script = "systemctl reset-failed docker; systemctl restart docker"
-        self.everywhere(lambda address: self.ssh(address, script), [ADDRESS[name] for name in names])
+        self.everywhere(lambda address: self.ssh(address, script), [ADDRESS[name] for name in names if name != leader])
+        if leader in names:
+            self.ssh(ADDRESS[leader], "systemctl stop docker.socket docker")
+            other = next(name for name in MANAGERS if name != leader)
+            until(lambda: self._leads(other, leader), 60, f"another leader than {leader}")
+            self.ssh(ADDRESS[leader], "systemctl reset-failed docker; systemctl start docker.socket docker")
+
+    def _manager_beside(self, names: Iterable[str]) -> str:
+        return ADDRESS[next((name for name in MANAGERS if name not in names), MANAGERS[0])]
+
+    def _leads(self, asked: str, former: str) -> bool:
+        listed = self.ssh(ADDRESS[asked], "docker node ls --format '{{.Hostname}} {{.ManagerStatus}}'", check=False)
+        return any(line.endswith(" Leader") and not line.startswith(former) for line in listed.splitlines())
 
     def add_image(self, addresses: Iterable[str] = ADDRESS.values()) -> None:
         """Image ``sleeper`` on these nodes, out of the node's own files: there is no registry to pull from."""

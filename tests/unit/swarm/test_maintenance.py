@@ -12,7 +12,7 @@ from proxmox_swarm.host.errors import Unreachable
 from proxmox_swarm.swarm import hand_drain, maintenance
 from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, LockBusy, NoManager, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.member import MemberSpec
-from tests.unit.swarm.world import World
+from tests.unit.swarm.world import ELECTION, World
 
 OUT = {"drain_timeout": 30, "back_timeout": 60}
 
@@ -36,6 +36,35 @@ def test_it_is_drained_restarted_awaited_and_put_back(world: World, name: str) -
     node = world.node_of(world[name])
     assert log == ["drain"] and node.spec["Availability"] == "active"
     assert sum(n.in_raft for n in swarm.nodes.values()) == 3
+
+
+def test_the_leader_s_engine_is_off_until_the_others_have_another_leader(world: World) -> None:
+    """Back sooner, it would be taken for the leader by the others, and pass requests on that are not its own."""
+    swarm = world.build(["a", "b", "c"], ["d"])
+    world.leader = "a"
+    seen: list[tuple[str, bool]] = []
+    begun = world.now
+    take_out(world, swarm.id, "a", lambda: seen.append((world.leader, world["a"].engine_up)))
+    assert seen == [("b", False)] and world["a"].engine_up
+    assert world.now - begun > ELECTION
+    assert world.node_of(world["a"]).spec["Availability"] == "active"
+
+
+@pytest.mark.parametrize("reason", ["nobody is elected", "what is done there fails"])
+def test_the_leader_s_engine_runs_again_whatever_happens(world: World, reason: str) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    world.leader = "a"
+
+    def action() -> None:
+        raise SwarmError("restarting", where="a", came_back="broken")
+
+    if reason == "nobody is elected":
+        world.on_call = lambda *_: setattr(world, "leader", "" if not world["a"].engine_up else "a")
+    with pytest.raises(SwarmError) as failed:
+        take_out(world, swarm.id, "a", action)
+    assert ("elected none in 60 s" in str(failed.value)) is (reason == "nobody is elected")
+    assert world["a"].engine_up
+    assert world.node_of(world["a"]).spec["Availability"] == "active"
 
 
 def test_a_node_that_was_drained_before_stays_drained(world: World) -> None:

@@ -27,6 +27,7 @@ from proxmox_swarm.swarm.tokens import ca_digest36
 from tests.unit.swarm.world_services import ServicesOfEngine, ServicesOfWorld, node_certificate
 
 DOWN_AFTER = 15.0
+ELECTION = 12.0
 ROLE_DELAY = 0.4
 #: A node renews its certificate some time after a root rotation has begun.
 RENEWAL = 2.0
@@ -118,6 +119,7 @@ class World(ServicesOfWorld):
         self.events: list[tuple[float, Callable[[], None]]] = []
         self.calls: list[tuple[str, str, Any]] = []
         self.sequence_errors = 0
+        self.leader = ""  # the name of the machine; where it matters
         self.answers_lost = 0  # of so many updates of the swarm the answer is an error, and they are done all the same
         self.deaf = False  # whether engines take updates of the swarm and do nothing
         self.closed: list[str] = []
@@ -279,6 +281,16 @@ class World(ServicesOfWorld):
 
     def closed_ports(self, joiner: Target, manager: Target, peers: Sequence[str], spec: PortSpec) -> list[str]:
         return list(self.closed)
+
+    def stop_engine(self, target: Target) -> None:
+        self.reach(target).engine_up = False
+        if self.leader == target.node:
+            self.leader, others = "", [m for m in self.machines.values() if m.engine_up and m.certificate]
+            elected = next(m.target.node for m in others if m.certificate and m.certificate[2] == "manager")
+            self.events.append((self.now + ELECTION, lambda: setattr(self, "leader", elected)))
+
+    def start_engine(self, target: Target) -> None:
+        self.reach(target).engine_up = True
 
     def reach(self, target: Target) -> Machine:
         machine = self.machines.get(target.address)
@@ -528,7 +540,9 @@ class FakeEngine(ServicesOfEngine):
         }
         if node.in_raft:
             reachable = "reachable" if self.world.reachable(swarm, node) else "unreachable"
-            shown["ManagerStatus"] = {"Addr": f"{node.address}:2377", "Reachability": reachable}
+            machine = self.world.machine_of(swarm, node)
+            leads = machine is not None and machine.target.node == self.world.leader
+            shown["ManagerStatus"] = {"Addr": f"{node.address}:2377", "Reachability": reachable, "Leader": leads}
         return shown
 
     def node_update(self, node_id: str, version: int, spec: dict[str, Any]) -> None:
