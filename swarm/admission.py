@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 
 from proxmox_swarm.host.deadline import Clock, Deadline
@@ -18,6 +20,9 @@ from proxmox_swarm.swarm.retry import Retry, classify
 from proxmox_swarm.swarm.tokens import join_token
 
 LEAVE_TIMEOUT = 30.0
+#: A busy dockerd that has just left a swarm has its ports for so long.
+LETTING_GO = 30.0
+HELD = os.strerror(errno.EADDRINUSE)
 
 
 def join(
@@ -54,14 +59,22 @@ def _join_through(access: Access, engine: EngineApi, spec: MemberSpec, manager: 
         listed = nodes.everyone(manager.engine, limit)
         peers = [nodes.address_of(node) for node in listed if nodes.reachable(node)] or peers
     ports = PortSpec(spec.role == "manager", spec.data_path_port, spec.data_path)
-    closed = access.closed_ports(spec.target, manager.target, peers, ports)
-    if closed:
-        raise PortsClosed(
-            "joining the swarm",
-            where=str(spec.target),
-            came_back=f"closed: {'; '.join(closed)}",
-            do_now="Open them in the firewalls between these nodes, then run again: nothing was changed.",
-        )
+    patience = Deadline.after(min(LETTING_GO, limit.left), access.clock)
+    while closed := access.closed_ports(spec.target, manager.target, peers, ports):
+        held = [port for port in closed if port.endswith(HELD)]
+        if held != closed or patience.over:
+            raise PortsClosed(
+                "joining the swarm",
+                where=str(spec.target),
+                came_back=f"closed: {'; '.join(closed)}",
+                do_now=(
+                    "Something on the node itself has them, see `ss -tulpn` there; a dockerd that has left a swarm lets go of "
+                    "them when it is restarted. Then run again: nothing was changed."
+                    if held == closed
+                    else "Open them in the firewalls between these nodes, then run again: nothing was changed."
+                ),
+            )
+        access.clock.sleep(1)
     refused = _request(engine, spec, manager, limit)
 
     def joined() -> LocalSwarm | None:

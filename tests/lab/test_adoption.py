@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ class Found(Project):
         """Machines, a swarm, labels and a service: all by the commands people use for it."""
         self.run("lab", "up")
         by_hand.create(self, MACHINES)
-        self.add_image()
+        self.add_image([machine.address for machine in MACHINES])
         write = (
             f"mkdir -p /etc/docker && echo '{json.dumps(DAEMON)}' >/etc/docker/daemon.json && systemctl restart docker"
         )
@@ -116,10 +115,11 @@ class Found(Project):
         assert self.nodes_declared["swarmpit-mgmt"]["memory"] == 0.75
         assert written == {"swarm:cluster": {"addressPool": ["10.201.0.0/16"]}, "swarm:docker": {"daemon": DAEMON}}
 
-    def everywhere(self, action: Callable[[str], object]) -> None:
+    def everywhere(
+        self, action: Callable[[str], object], addresses: Iterable[str] = tuple(machine.address for machine in MACHINES)
+    ) -> None:
         """On each of the five at the same time."""
-        with ThreadPoolExecutor(len(MACHINES)) as threads:
-            list(threads.map(action, [machine.address for machine in MACHINES]))
+        super().everywhere(action, addresses)
 
     def declare(self, **change: Any) -> None:
         """The stack file with the nodes that were found, and these changes to single nodes."""

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from proxmox_swarm.swarm import membership
-from proxmox_swarm.swarm.errors import DrainTimeout, Failure, ForeignSwarm, JoinFailed, QuorumAtRisk, SwarmLocked
+from proxmox_swarm.swarm.errors import (
+    DrainTimeout,
+    Failure,
+    ForeignSwarm,
+    JoinFailed,
+    PortsClosed,
+    QuorumAtRisk,
+    SwarmLocked,
+)
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from proxmox_swarm.swarm.ports import PortSpec
 from tests.unit.swarm.world import Swarm, World
@@ -380,6 +388,28 @@ def test_a_join_that_fails_says_what_the_engine_said_and_no_token(world: World) 
             join_timeout=60, role_timeout=60, access=world,
         )  # fmt: skip
     assert "m" * 25 not in str(caught.value) and "w" * 25 not in str(caught.value)
+
+
+@pytest.mark.parametrize("looks", [4, 99])
+def test_ports_that_a_busy_dockerd_has_not_let_go_of_are_waited_for(world: World, looks: int) -> None:
+    swarm = world.build(["a"])
+    held = ["7946/tcp on d itself: Address already in use", "7946/udp on d itself: Address already in use"]
+    tries: list[list[str]] = [held] * looks
+    world.closed_ports = lambda *_: tries.pop() if tries else []  # type: ignore[method-assign]
+
+    def join() -> MemberState:
+        spec = MemberSpec(world.target("d"), "worker")
+        return membership.join_or_adopt(
+            spec, world.targets("a"), swarm.id, join_timeout=60, role_timeout=60, access=world
+        )
+
+    if looks < 30:
+        assert join().verdict == "ok"
+        return
+    with pytest.raises(PortsClosed) as failed:
+        join()
+    assert "lets go of them when it is restarted" in str(failed.value)
+    assert "firewalls" not in str(failed.value)
 
 
 def test_closed_ports_stop_a_join_before_it_begins(world: World) -> None:
