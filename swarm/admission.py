@@ -68,8 +68,8 @@ def _join_through(access: Access, engine: EngineApi, spec: MemberSpec, manager: 
                 where=str(spec.target),
                 came_back=f"closed: {'; '.join(closed)}",
                 do_now=(
-                    "Something on the node itself has them, see `ss -tulpn` there; a dockerd that has left a swarm lets go of "
-                    "them when it is restarted. Then run again: nothing was changed."
+                    "Something on the node itself has them, see `ss -tulpn` there; a dockerd that has left a swarm lets "
+                    "go of them when it is restarted. Then run again: nothing was changed."
                     if held == closed
                     else "Open them in the firewalls between these nodes, then run again: nothing was changed."
                 ),
