@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STACK ?= lab
+LABS ?= 2
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,XDG_CACHE_HOME,PROXMOX_SWARM_LAB,PROXMOX_SWARM_DEBUG)
 READY := $(VENV)/.ready
 
@@ -30,9 +31,10 @@ preview: $(READY) ## What `up` would change (STACK=prod: works without lab, netw
 down: $(READY) ## Destroy the lab's stack and stop the lab (the lab only)
 	@$(SUDO) $(BIN)/proxmox-swarm down --stack $(STACK)
 
-test: $(READY) ## All tests: unit, contract, lab (real machines; needs root)
+test: $(READY) ## All tests: unit, contract, lab (real machines; needs root; LABS=2: so many labs at a time)
 	@$(SUDO) $(BIN)/proxmox-swarm prepare
-	@$(SUDO) $(BIN)/pytest
+	@$(SUDO) $(BIN)/pytest tests/unit tests/contract
+	@$(SUDO) $(BIN)/pytest --numprocesses $(LABS) --dist loadfile --durations 25 tests/lab
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
