@@ -21,7 +21,7 @@ from proxmox_swarm.swarm.tokens import join_token
 
 LEAVE_TIMEOUT = 30.0
 #: A busy dockerd that has just left a swarm has its ports for so long.
-LETTING_GO = 30.0
+LETTING_GO = 10.0
 HELD = os.strerror(errno.EADDRINUSE)
 
 
@@ -53,28 +53,40 @@ def _answers(access: Access, manager: Manager) -> bool:
     return local is not None and local.control
 
 
+def _require_ports(access: Access, spec: MemberSpec, manager: Manager, peers: Sequence[str], limit: Deadline) -> None:
+    """Make sure that the swarm's ports get through. Raises PortsClosed naming each that does not, HostError.
+
+    A dockerd that left a swarm may keep its ports: for some seconds, or until it is restarted. In no swarm, it then is;
+    but not on a machine that was there before, whose containers may be somebody's.
+    """
+    ports = PortSpec(spec.role == "manager", spec.data_path_port, spec.data_path)
+    patience = Deadline.after(min(LETTING_GO, limit.left), access.clock)
+    may_restart = not spec.adopted
+    while closed := access.closed_ports(spec.target, manager.target, peers, ports):
+        held = all(port.endswith(HELD) for port in closed)
+        if held and not patience.over:
+            access.clock.sleep(1)
+        elif held and may_restart:
+            access.stop_engine(spec.target)
+            access.start_engine(spec.target)
+            may_restart, patience = False, Deadline.after(min(LETTING_GO, limit.left), access.clock)
+        else:
+            firewalls = "Open them in the firewalls between these nodes"
+            itself = "Something on the node itself has them, see `ss -tulpn` there: end it"
+            raise PortsClosed(
+                "joining the swarm",
+                where=str(spec.target),
+                came_back=f"closed: {'; '.join(closed)}",
+                do_now=f"{itself if held else firewalls}, then run again: nothing was changed.",
+            )
+
+
 def _join_through(access: Access, engine: EngineApi, spec: MemberSpec, manager: Manager, limit: Deadline) -> LocalSwarm:
     peers = [manager.address]
     if spec.role == "manager":
         listed = nodes.everyone(manager.engine, limit)
         peers = [nodes.address_of(node) for node in listed if nodes.reachable(node)] or peers
-    ports = PortSpec(spec.role == "manager", spec.data_path_port, spec.data_path)
-    patience = Deadline.after(min(LETTING_GO, limit.left), access.clock)
-    while closed := access.closed_ports(spec.target, manager.target, peers, ports):
-        held = [port for port in closed if port.endswith(HELD)]
-        if held != closed or patience.over:
-            raise PortsClosed(
-                "joining the swarm",
-                where=str(spec.target),
-                came_back=f"closed: {'; '.join(closed)}",
-                do_now=(
-                    "Something on the node itself has them, see `ss -tulpn` there; a dockerd that has left a swarm lets "
-                    "go of them when it is restarted. Then run again: nothing was changed."
-                    if held == closed
-                    else "Open them in the firewalls between these nodes, then run again: nothing was changed."
-                ),
-            )
-        access.clock.sleep(1)
+    _require_ports(access, spec, manager, peers, limit)
     refused = _request(engine, spec, manager, limit)
 
     def joined() -> LocalSwarm | None:
