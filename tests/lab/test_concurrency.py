@@ -34,6 +34,7 @@ import json, sys, time
 from proxmox_swarm.host.connection import connect
 from proxmox_swarm.host.target import Target
 from proxmox_swarm.swarm import maintenance
+sys.stderr = sys.stdout  # what the test shows should this end badly
 given = json.load(sys.stdin)
 targets = [Target(**entry) for entry in given["managers"]]
 for target in targets:

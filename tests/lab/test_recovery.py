@@ -55,8 +55,11 @@ def contents(swarm: Project, address: str) -> dict[str, list[str]]:
     return {kind: sorted(swarm.ssh(address, command).split()) for kind, command in KINDS.items()}
 
 
-def assert_as_before(swarm: Project, before: dict[str, Any], address: str) -> None:
-    """The same swarm, with all that was in it, a task on every worker, and those of ``before`` among them."""
+def assert_as_before(swarm: Project, before: dict[str, Any], address: str, *, elections: bool = True) -> None:
+    """The same swarm, with all that was in it, and a task on every worker.
+
+    Those of ``before`` are among them; around ``elections`` most are, for a busy worker may be too late for the new leader.
+    """
     assert swarm.engine(address)["Cluster"]["ID"] == before["cluster"]
     assert contents(swarm, address) == before["contents"]
     nodes = swarm.nodes(address)
@@ -64,7 +67,8 @@ def assert_as_before(swarm: Project, before: dict[str, Any], address: str) -> No
 
     def running_on() -> bool:
         tasks = swarm.tasks("web", address)
-        return sorted(tasks.values()) == sorted(WORKERS) and before["tasks"].items() <= tasks.items()
+        same = before["tasks"].items() & tasks.items()
+        return sorted(tasks.values()) == sorted(WORKERS) and len(same) >= len(WORKERS) - (2 if elections else 0)
 
     until(running_on, 60, f"a task on every worker, of them {before['tasks']}")
 
@@ -150,7 +154,7 @@ def test_a_backup_costs_no_quorum_and_leaves_the_swarm_as_it_was(filled: Project
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         assert {"./certificates/swarm-node.key", "./docker-state.json"} <= set(archive.getnames())
 
-    assert_as_before(swarm, before, ADDRESS[led])
+    assert_as_before(swarm, before, ADDRESS[led], elections=False)
     assert {node["Spec"]["Availability"] for node in nodes.values()} == {"active"}
     left = swarm.ssh(ADDRESS[manifest["node"]], "ls /var/lib/docker; systemctl list-timers --all --no-legend")
     assert "swarm." not in left and "proxmox-swarm" not in left
