@@ -136,8 +136,9 @@ class Site:
 
 
 def _shown(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    """Where a test fails pytest shows what was printed in it."""
-    print(time.strftime("%H:%M:%S"), *done.args[-6:], done.stdout, done.stderr)
+    """Where a test fails pytest shows what was printed in it; elsewhere nobody has asked for it."""
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        print(time.strftime("%H:%M:%S"), *done.args[-6:], done.stdout, done.stderr)
     return done
 
 
