@@ -276,7 +276,6 @@ def test_all_managers_lost_and_a_backup_restored(filled: Project, file: Path) ->
     other = next(name for name in MANAGERS if name != node)
     address = ADDRESS[node]
     before = known(swarm)
-    # On the worker that was split off the swarm has started another task since the backup.
     assert "has a leader" in refused(swarm, "restore", str(file), "--node", node, "--yes")
     assert f"taken on {node}" in refused(swarm, "restore", str(file), "--node", other, "--yes")
     for name in MANAGERS:
