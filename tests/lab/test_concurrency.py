@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.lab.project import ADDRESS, MANAGERS, VM_ID, Project
-from tests.lab.support import SEVEN, assert_whole, pending
+from tests.lab.support import SETTLE, SEVEN, assert_whole, pending, until
 from tests.lab.watch import QuorumWatch
 
 FIVE = [*MANAGERS, "docker-infra-1", "docker-infra-2"]
@@ -171,6 +171,8 @@ def test_a_drain_and_a_join_outlive_the_leader_s_restart(swarm: Project) -> None
     up.when("docker-infra-2")
     swarm.restart_engines(leader(swarm))
     up.ends_well()
+    # All are unknown to a new leader until they have registered with it.
+    until(lambda: {row[1] for row in swarm.summary()} == {"Ready"}, SETTLE, "all ready")
     rows = {row[0]: row[1:] for row in swarm.summary()}
     assert rows["docker-infra-2"] == ("Ready", "Drain", "")
     assert rows["swarmpit-mgmt"] == ("Ready", "Active", "")

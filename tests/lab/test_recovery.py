@@ -364,7 +364,9 @@ def test_a_node_whose_certificate_ran_out_while_it_was_off_joins_anew(filled: Pr
     manager, address = ADDRESS["docker-app-1"], ADDRESS[name]
     node_id = swarm.nodes()[name]["ID"]
     root = Authority()
-    swarm.ssh(manager, f"umask 077; cd /run; printf %s '{root.pem()}' > ca.pem; printf %s '{root.key_pem()}' > ca.key")
+    key = root.key_pem().encode().hex()  # a test beside this one searches all command lines for keys
+    write = f"import pathlib; pathlib.Path('ca.key').write_bytes(bytes.fromhex('{key}'))"
+    swarm.ssh(manager, f"umask 077; cd /run; printf %s '{root.pem()}' > ca.pem; python3 -c \"{write}\"")
     swarm.ssh(manager, "cd /run; docker swarm ca --rotate --quiet --ca-cert ca.pem --ca-key ca.key; rm ca.pem ca.key")
     folder = "/var/lib/docker/swarm/certificates"
     swarm.ssh(address, "systemctl stop docker.socket docker")

@@ -93,6 +93,12 @@ class Watch(threading.Thread):
             time.sleep(0.01)
 
 
+def _of(digest: str, found: list[bytes]) -> list[bytes]:
+    """What is no token of another lab's swarm: tests beside this one type such tokens by hand."""
+    token = b"SWMTKN-1-"
+    return [leak for leak in found if not leak.startswith(token) or leak.startswith(token + digest.encode())]
+
+
 def test_no_secret_in_clear(site: Site) -> None:
     watch = Watch()
     watch.start()
@@ -102,7 +108,8 @@ def test_no_secret_in_clear(site: Site) -> None:
     watch.join()
     assert_whole(site)
     assert len(watch.seen) > 50
-    found = {line[:80]: leak for line in watch.seen if (leak := leaks(line.replace(b"\0", b" ")))}
+    digest = site.outputs()["caDigest"][:20]
+    found = {line[:80]: leak for line in watch.seen if (leak := _of(digest, leaks(line.replace(b"\0", b" "))))}
     assert not found, "on a command line"
     assert not leaks((first.stdout + first.stderr).encode())
 
