@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
@@ -59,12 +60,26 @@ def restart_engine(
 ) -> None:
     """Run ``restart``, which restarts dockerd; with the node out of work if it is in a swarm. Raises as with_node_out."""
     local = place_of(access, target)
+    if local is None:
+        # Somebody else may have stopped it for work of their own, and has the lock until it is back.
+        with _lock_of(access, [m for m in managers if m.address != target.address], f"restart of {target}"):
+            local = place_of(access, target)
+            if local is None:
+                restart()
+                return
     # A locked one is out already, and whoever unlocks it comes later.
-    if local is None or local.state in ("inactive", "locked"):
+    if local.state in ("inactive", "locked"):
         restart()
         return
     cluster_id = local.cluster_id or access.cluster_on_disk(target, local.root)
     _out(target, [*managers, target], cluster_id, restart, drain_timeout, back_timeout, retiring, access)
+
+
+def _lock_of(access: Access, managers: Sequence[Target], purpose: str) -> AbstractContextManager[None]:
+    """The lock of the swarm that these managers are of; none where no manager answers."""
+    places = (place_of(access, manager) for manager in managers)
+    cluster_id = next((place.cluster_id for place in places if place is not None and place.cluster_id), "")
+    return cluster_lock(cluster_id, purpose, access.clock) if cluster_id else contextlib.nullcontext()
 
 
 def _out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from proxmox_swarm.host.errors import Unreachable
 from proxmox_swarm.swarm import hand_drain, maintenance
 from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, LockBusy, NoManager, QuorumAtRisk, SwarmError
+from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.member import MemberSpec
 from tests.unit.swarm.world import ELECTION, World
 
@@ -80,6 +82,37 @@ def test_a_node_that_was_drained_before_stays_drained(world: World) -> None:
 def test_a_node_in_no_swarm_is_simply_restarted(world: World) -> None:
     done: list[bool] = []
     maintenance.restart_engine(world.target("d"), world.targets("a"), lambda: done.append(True), access=world, **OUT)
+    assert done == [True]
+
+
+@pytest.mark.parametrize("name", ["b", "d"])
+def test_an_engine_that_somebody_else_has_stopped_is_left_to_them_until_it_is_back(world: World, name: str) -> None:
+    swarm = world.build(["a", "b", "c"], ["d"])
+    world[name].engine_up = False
+    log: list[str] = []
+
+    def restarted() -> None:
+        maintenance.restart_engine(
+            world.target(name), world.targets("a", "b", "c"), lambda: restart(world, name, log), access=world, **OUT
+        )
+
+    with ThreadPoolExecutor(1) as thread:
+        with cluster_lock(swarm.id, "work of somebody else"):
+            done = thread.submit(restarted)
+            time.sleep(0.1)
+            assert log == []
+            world[name].engine_up = True
+        done.result()
+    assert log == ["drain"]
+
+
+def test_an_engine_that_nobody_has_in_hand_is_simply_restarted(world: World) -> None:
+    world.build(["a", "b", "c"], ["d"])
+    world["b"].engine_up = False
+    done: list[bool] = []
+    maintenance.restart_engine(
+        world.target("b"), world.targets("a", "b", "c"), lambda: done.append(True), access=world, **OUT
+    )
     assert done == [True]
 
 
