@@ -180,7 +180,8 @@ def set_daemon(args: dict[str, Any]) -> dict[str, Any]:
         if run("systemctl", "reload", "docker.service").returncode == 0:
             PENDING.unlink(missing_ok=True)
             return {}
-    if state == "active" and not args["may_restart"]:
+    # One that does not run was stopped by somebody who has it in hand, perhaps; but for the first time it is just starting.
+    if not args["may_restart"] and (state == "active" or not args["first"]):
         return {"restart_needed": True}
     PENDING.touch()
     write(DAEMON, text)

@@ -165,9 +165,13 @@ def test_a_docker_command_of_somebody_elses_stays_in_its_place(
     assert files.is_foreign(there) == spared
 
 
-def test_an_engine_that_does_not_run_yet_needs_no_permission(host: Host) -> None:
-    host.state = "activating"
-    assert host.set(NEW, may_restart=False) == {}
+@pytest.mark.parametrize("state", ["inactive", "deactivating", "activating", "failed"])
+def test_an_engine_that_does_not_run_needs_no_permission_the_first_time_alone(host: Host, state: str) -> None:
+    """Later somebody may have stopped it for work of their own."""
+    host.state = state
+    assert host.set(NEW, may_restart=False) == {"restart_needed": True}
+    assert host.daemon.read_text() == OLD
+    assert host.set(NEW, may_restart=False, first=True) == {}
     assert host.log[-1] == "systemctl restart"
 
 
