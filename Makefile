@@ -53,5 +53,5 @@ chaos: $(READY) ## Changes while something breaks, in a lab of its own: ROUNDS=3
 	@$(SUDO) $(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),30) --seed "$(SEED)" $(if $(ROUND),--only $(ROUND)) $(if $(KEEP),--keep)
 
 lock: $(READY) ## Pin requirements anew, with hashes
-	@cd requirements && for set in run dev; do ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file $$set.txt $$set.in; done
+	@cd requirements && ../$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file dev.txt dev.in

@@ -94,7 +94,7 @@ class MemberProvider(Provider):
         if plain(_olds.get("hardware")) != plain(_news["hardware"]):
             say(spec.target.node, "power cycle: drain, off, on, activate")
             maintenance.with_node_out(
-                spec,
+                spec.target,
                 managers,
                 _news["cluster_id"],
                 lambda: machine.power_cycle(_news),

@@ -15,7 +15,6 @@ from proxmox_swarm.swarm.engine import EngineApi, Json
 from proxmox_swarm.swarm.errors import QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.maintenance import with_node_out
 from proxmox_swarm.swarm.managers import find_manager
-from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
 from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.state_files import SSH_FILES, Packed, StateFiles
@@ -61,7 +60,7 @@ def take(
         packed.append(files.save(target, files.look(target).root))
 
     with_node_out(
-        MemberSpec(target, "manager"),
+        target,
         managers,
         cluster_id,
         pack,

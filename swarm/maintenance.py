@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import autolock, hand_drain, leadership, nodes
+from proxmox_swarm.swarm import autolock, hand_drain, leadership, nodes, reach
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import Failure, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.lock import cluster_lock
 from proxmox_swarm.swarm.managers import Manager, find_manager
-from proxmox_swarm.swarm.member import MemberSpec
 from proxmox_swarm.swarm.quorum import can_pause
 from proxmox_swarm.swarm.retry import persist
 from proxmox_swarm.swarm.roles import retire_dead, way_out
@@ -26,7 +26,7 @@ TURNS = 7
 
 
 def with_node_out(
-    spec: MemberSpec,
+    target: Target,
     managers: Sequence[Target],
     cluster_id: str,
     action: Callable[[], None],
@@ -40,12 +40,34 @@ def with_node_out(
 
     Where managers lock themselves, the node gets the key that the swarm had before. A manager is taken out only where the
     others keep a majority, and the cluster's lock is held until it is back; dead ones of ``retiring``, managers that are to
-    be none any more, leave raft before it. Workers hold no lock: how many of them are out together is for the caller to
-    say. When ``action`` fails or is interrupted the node is still waited for and restored, and the error raised; a drain that
+    be none any more, leave raft before it. Workers may be out together, as many as the caller takes, but not with a manager.
+    When ``action`` fails or is interrupted the node is still waited for and restored, and the error raised; a drain that
     is broken off is taken back. What this run has not drained keeps its availability. Raises QuorumAtRisk,
     DrainTimeout, NoManager, RoleTimeout, EngineError, LockBusy, SwarmLocked, SwarmError when it does not come back.
     """
-    _out(spec.target, managers, cluster_id, action, drain_timeout, back_timeout, retiring, access)
+    turns = TURNS * (drain_timeout + 2 * back_timeout)
+    with _turn(access, target, cluster_id, turns):
+        limit = Deadline.after(back_timeout, access.clock)
+        manager = _manager(access, managers, target, cluster_id, limit)
+        everyone = nodes.everyone(manager.engine, limit)
+        # Now: the only manager can tell its key to nobody once it is locked.
+        key = persist(manager.engine.swarm_unlock_key, limit)
+        node = _own_node(access, target, everyone)
+        if node is None:
+            action()
+            return
+        outing = _Outing(access, target, managers, cluster_id, node, key, back_timeout)
+        if nodes.in_raft(node):
+            known = [*managers, *retiring]
+            retire_dead(access, known, node["ID"], cluster_id, back_timeout, str(target), retiring)
+            outing.guard(manager)
+        # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
+        drains = nodes.availability_of(node) != "drain" and nodes.is_ready(node) and len(everyone) > 1
+        leader = outing.leave(manager, drain_timeout if drains else None)
+        leader = outing.act(action, leader)
+        if nodes.in_raft(node):
+            manager = find_manager(access, managers, cluster_id, Deadline.after(back_timeout, access.clock))
+            leadership.settle(manager.engine, leader, access.clock)
 
 
 def restart_engine(
@@ -71,8 +93,16 @@ def restart_engine(
     if local.state in ("inactive", "locked"):
         restart()
         return
-    cluster_id = local.cluster_id or access.cluster_on_disk(target, local.root)
-    _out(target, [*managers, target], cluster_id, restart, drain_timeout, back_timeout, retiring, access)
+    with_node_out(
+        target,
+        [*managers, target],
+        local.cluster_id or access.cluster_on_disk(target, local.root),
+        restart,
+        drain_timeout=drain_timeout,
+        back_timeout=back_timeout,
+        retiring=retiring,
+        access=access,
+    )
 
 
 def _lock_of(access: Access, managers: Sequence[Target], purpose: str) -> AbstractContextManager[None]:
@@ -82,104 +112,112 @@ def _lock_of(access: Access, managers: Sequence[Target], purpose: str) -> Abstra
     return cluster_lock(cluster_id, purpose, access.clock) if cluster_id else contextlib.nullcontext()
 
 
-def _out(
-    target: Target,
-    managers: Sequence[Target],
-    cluster_id: str,
-    action: Callable[[], None],
-    drain_timeout: float,
-    back_timeout: float,
-    retiring: Sequence[Target],
-    access: Access,
-) -> None:
-    local = place_of(access, target)
-    worker = local is not None and local.state == "active" and not local.control
-    turns = TURNS * (drain_timeout + 2 * back_timeout)
+@contextlib.contextmanager
+def _turn(access: Access, target: Target, cluster_id: str, patience: float) -> Iterator[None]:
+    """The locks under which this node may be out."""
     purpose = f"maintenance of {target}"
-    with contextlib.ExitStack() as turn:
-        # An engine that does not say what it is counts as a manager: exclusive is always right, only slower.
-        if worker:
-            turn.enter_context(leadership.stays(access, cluster_id, purpose))
-        else:
-            turn.enter_context(cluster_lock(cluster_id, purpose, access.clock, turns))
-            turn.enter_context(leadership.may_change(access, cluster_id, purpose))
-        limit = Deadline.after(back_timeout, access.clock)
-        manager = _manager(access, managers, target, cluster_id, limit)
-        everyone = nodes.everyone(manager.engine, limit)
-        # Now: the only manager can tell its key to nobody once it is locked.
-        key = persist(manager.engine.swarm_unlock_key, limit)
-        node = _own_node(access, target, everyone)
-        if node is None:
-            action()
-            return
-        if nodes.in_raft(node):
-            known = [*managers, *retiring]
-            retire_dead(access, known, node["ID"], cluster_id, back_timeout, str(target), retiring)
-            _guard(nodes.everyone(manager.engine, limit), node, target)
-        before = nodes.availability_of(node)
-        # A lone node has nowhere to move its tasks to; it is spared the drain, not the wait.
-        drained = before != "drain" and nodes.is_ready(node) and len(everyone) > 1
+    local = place_of(access, target)
+    # An engine that does not say what it is counts as a manager: exclusive is always right, only slower.
+    if local is not None and local.state == "active" and not local.control:
+        with leadership.stays(access, cluster_id, purpose):
+            yield
+    else:
+        with (
+            cluster_lock(cluster_id, purpose, access.clock, patience),
+            leadership.may_change(access, cluster_id, purpose),
+        ):
+            yield
 
-        def put_back() -> None:
-            if drained:
-                back = Deadline.after(back_timeout, access.clock)
-                manager = find_manager(access, managers, cluster_id, back)
-                nodes.update(manager.engine, node["ID"], _availability(before), back)
 
-        def come_back() -> None:
-            try:
-                back = Deadline.after(back_timeout, access.clock)
-                _await_back(access, managers, target, cluster_id, node["ID"], key, back)
-            except Failure:
-                raise
-            except BaseException:
-                _all_the_same(put_back)
-                raise
-            put_back()
+@dataclass
+class _Outing:
+    """A node on its way out and back. ``key`` unlocks it; ``drained`` says that it is this run that has drained it."""
 
-        # Whatever breaks it off, Ctrl-C too: "drained" must not be what the next run finds the node to have been.
-        if drained:
-            try:
-                drain(access, manager.engine, node, target, cluster_id, drain_timeout)
-            except BaseException:
-                _all_the_same(put_back)
-                raise
-        former = leadership.leader_of(everyone)
-        others = [manager for manager in managers if manager.address != target.address]
-        steps_down = former == node["ID"] and len(others) > 0
+    access: Access
+    target: Target
+    managers: Sequence[Target]
+    cluster_id: str
+    node: Json
+    key: str
+    back_timeout: float
+    drained: bool = False
+
+    def guard(self, manager: Manager) -> str:
+        """The leader's id. Raises QuorumAtRisk unless this manager may be out for a while."""
+        node_id = self.node["ID"]
+        everyone = reach.everyone(self.access, manager.engine, self.managers, self._back(), besides=node_id)
+        node = nodes.find(everyone, node_id) or self.node
+        reason = can_pause(nodes.quorum_of(everyone), reachable=nodes.reachable(node))
+        if reason is not None:
+            raise QuorumAtRisk(
+                "taking a manager out for maintenance",
+                where=str(self.target),
+                came_back=reason,
+                do_now=f"{way_out(everyone, node)} Nothing was changed.",
+            )
+        return leadership.leader_of(everyone)
+
+    def leave(self, manager: Manager, drain_timeout: float | None) -> str:
+        """Drain it, unless there is no time given for it, and look once more: a drain takes long. The leader's id.
+
+        Whatever breaks it off, Ctrl-C too, it is put back: the next run must not take "drained" for what the node was.
+        """
+        try:
+            if drain_timeout is not None:
+                self.drained = True
+                drain(self.access, manager.engine, self.node, self.target, self.cluster_id, drain_timeout)
+            return self.guard(manager) if nodes.in_raft(self.node) else ""
+        except BaseException:
+            _all_the_same(self._put_back)
+            raise
+
+    def act(self, action: Callable[[], None], leader: str) -> str:
+        """Run ``action``, wait until the node is back, restore its availability; a leader's engine is stopped before.
+
+        Returns who led while ``action`` ran.
+        """
+        others = [manager for manager in self.managers if manager.address != self.target.address]
+        steps_down = leader == self.node["ID"] and len(others) > 0
         try:
             if steps_down:
-                former = leadership.step_down(access, target, others, cluster_id, node["ID"])
+                leader = leadership.step_down(self.access, self.target, others, self.cluster_id, leader)
             action()
         except BaseException:
             if steps_down:
-                _all_the_same(lambda: access.start_engine(target))
-            _all_the_same(come_back)
+                _all_the_same(lambda: self.access.start_engine(self.target))
+            _all_the_same(self._come_back)
             raise
         if steps_down:
-            _all_the_same(lambda: access.start_engine(target))  # most actions have done so
-        come_back()
-        if nodes.in_raft(node):
-            limit = Deadline.after(back_timeout, access.clock)
-            leadership.settle(find_manager(access, managers, cluster_id, limit).engine, former, access.clock)
+            _all_the_same(lambda: self.access.start_engine(self.target))  # most actions have done so
+        self._come_back()
+        return leader
+
+    def _come_back(self) -> None:
+        try:
+            _await_back(
+                self.access, self.managers, self.target, self.cluster_id, self.node["ID"], self.key, self._back()
+            )
+        except Failure:
+            raise
+        except BaseException:
+            _all_the_same(self._put_back)
+            raise
+        self._put_back()
+
+    def _put_back(self) -> None:
+        if self.drained:
+            back = self._back()
+            manager = find_manager(self.access, self.managers, self.cluster_id, back)
+            nodes.update(manager.engine, self.node["ID"], _availability(nodes.availability_of(self.node)), back)
+
+    def _back(self) -> Deadline:
+        return Deadline.after(self.back_timeout, self.access.clock)
 
 
 def _all_the_same(clean_up: Callable[[], None]) -> None:
     """Clean up after an error. That one is the news; that this fails as well follows from it."""
     with contextlib.suppress(Failure):
         clean_up()
-
-
-def _guard(everyone: Sequence[Json], node: Json, target: Target) -> None:
-    """Raise QuorumAtRisk unless this manager may be out for a while."""
-    reason = can_pause(nodes.quorum_of(everyone), reachable=nodes.reachable(node))
-    if reason is not None:
-        raise QuorumAtRisk(
-            "taking a manager out for maintenance",
-            where=str(target),
-            came_back=reason,
-            do_now=f"{way_out(everyone, node)} Nothing was changed.",
-        )
 
 
 def _manager(access: Access, managers: Sequence[Target], target: Target, cluster_id: str, limit: Deadline) -> Manager:

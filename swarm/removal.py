@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from proxmox_swarm.host.deadline import Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import nodes
+from proxmox_swarm.swarm import nodes, reach
 from proxmox_swarm.swarm.access import SSH, Access, place_of
 from proxmox_swarm.swarm.drain import drain
 from proxmox_swarm.swarm.engine import EngineApi, Json
@@ -64,7 +64,8 @@ def remove(
         with cluster_lock(cluster_id, f"removing {target}", access.clock):
             retire_dead(access, known, node_id, cluster_id, role_timeout, str(target), retiring)
             # Looked at again: while we waited for our turn another manager may have gone.
-            everyone = nodes.everyone(manager.engine, Deadline.after(ELECTION, access.clock))
+            patience = Deadline.after(ELECTION, access.clock)
+            everyone = reach.everyone(access, manager.engine, known, patience, besides=node_id)
             node = nodes.find(everyone, node_id) or node
             if nodes.in_raft(node):
                 guard(everyone, node, str(target), surely_dead=dead)

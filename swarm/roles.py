@@ -7,7 +7,7 @@ from typing import Any
 
 from proxmox_swarm.host.deadline import Clock, Deadline
 from proxmox_swarm.host.target import Target
-from proxmox_swarm.swarm import leadership, nodes
+from proxmox_swarm.swarm import leadership, nodes, reach
 from proxmox_swarm.swarm.access import Access, place_of
 from proxmox_swarm.swarm.engine import Json
 from proxmox_swarm.swarm.errors import EngineError, Failure, NoManager, QuorumAtRisk, RoleTimeout
@@ -77,7 +77,7 @@ def demote(
         retire_dead(access, known, node_id, cluster_id, timeout, where, retiring)
         limit = Deadline.after(timeout, access.clock)
         manager = other_manager(access, known, node_id, cluster_id, limit, where)
-        all_nodes = nodes.everyone(manager.engine, limit)
+        all_nodes = reach.everyone(access, manager.engine, known, limit, besides=node_id)
         node = nodes.find(all_nodes, node_id)
         if node is None:
             return
@@ -102,7 +102,7 @@ def retire_dead(
     where: str,
     retiring: Sequence[Target],
 ) -> None:
-    """Take those of ``retiring`` out of raft that the leader does not reach, before node ``node_id`` may go.
+    """Take those of ``retiring`` out of raft that are not there, before node ``node_id`` may go.
 
     A dead manager counts in every majority: while it is in raft, a healthy one cannot be spared. Raises as demote does.
     """
@@ -111,7 +111,7 @@ def retire_dead(
         return
     limit = Deadline.after(timeout, access.clock)
     manager = other_manager(access, known, node_id, cluster_id, limit, where)
-    for node in nodes.everyone(manager.engine, limit):
+    for node in reach.everyone(access, manager.engine, [*known, *retiring], limit, besides=node_id):
         dead = nodes.in_raft(node) and not nodes.reachable(node)
         if dead and node["ID"] != node_id and nodes.address_of(node) in addresses:
             demote(access, known, node["ID"], cluster_id, timeout, where=f"{nodes.hostname_of(node)}, which is down")
@@ -135,7 +135,7 @@ def other_manager(
 
 
 def guard(all_nodes: Sequence[Json], node: Json, where: str, *, surely_dead: bool = False) -> None:
-    """Raise QuorumAtRisk unless this manager may leave raft now."""
+    """Raise QuorumAtRisk unless this manager may leave raft now. ``all_nodes`` are as :mod:`reach` has them."""
     quorum = nodes.quorum_of(all_nodes)
     reachable = nodes.reachable(node)
     if surely_dead and reachable:

@@ -259,8 +259,8 @@ def test_hardware_is_taken_over_by_a_power_cycle_with_the_node_out(
     monkeypatch.setattr(power, "Client", api)
     steps: list[str] = []
 
-    def out(spec: MemberSpec, managers: Any, cluster_id: str, action: Callable[[], None], **timeouts: float) -> None:
-        assert (spec, managers, cluster_id) == (SPEC, TARGETS, "c1")
+    def out(target: Target, managers: Any, cluster_id: str, action: Callable[[], None], **timeouts: float) -> None:
+        assert (target, managers, cluster_id) == (SPEC.target, TARGETS, "c1")
         assert timeouts == {"drain_timeout": 600.0, "back_timeout": 300.0, "retiring": []}
         steps.append("out")
         action()

@@ -250,7 +250,7 @@ def test_a_power_cycle_of_a_manager_that_is_locked_already_brings_it_back(world:
     world.restart("b")
     world.pass_time(20)
     maintenance.with_node_out(
-        MemberSpec(world.target("b"), "manager"),
+        world.target("b"),
         world.targets(*MANAGERS),
         swarm.id,
         lambda: world.restart("b"),

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from proxmox_swarm.host.errors import Unreachable
-from proxmox_swarm.swarm import maintenance, membership
+from proxmox_swarm.swarm import maintenance, membership, reach
 from proxmox_swarm.swarm.errors import QuorumAtRisk
 from proxmox_swarm.swarm.member import MemberSpec, MemberState
 from tests.unit.swarm.world import Node, Swarm, World
@@ -74,8 +74,9 @@ def test_a_living_manager_is_demoted_once_a_dead_one_that_is_to_go_is_out(world:
 
 def restart(world: World, swarm: Swarm, name: str, *leaving: str) -> None:
     """As a manager is power-cycled or its engine restarted."""
+    stay = [other for other in MANAGERS if other not in leaving]
     maintenance.restart_engine(
-        world.target(name), world.targets("a", "b"), lambda: None,
+        world.target(name), world.targets(*stay), lambda: None,
         drain_timeout=30, back_timeout=60, retiring=world.targets(*leaving), access=world,
     )  # fmt: skip
 
@@ -104,6 +105,70 @@ def test_a_dead_manager_that_is_to_stay_keeps_a_living_one_from_going(world: Wor
         step(world, swarm, "b", "b")  # type: ignore[operator]
     assert "PROXMOX_SWARM_FIRST='c' pulumi up --refresh" in str(refused.value)
     assert raft(swarm) == set(MANAGERS)
+
+
+@pytest.mark.parametrize("step", [remove, demote, restart])
+def test_a_manager_that_died_a_moment_ago_is_not_counted_on(world: World, step: object) -> None:
+    """The leader still calls it reachable, and the engines would let the quorum go."""
+    swarm = world.build(MANAGERS, ["d"])
+    world.careless, world.notices_after = True, 4.0
+    world["c"].on = False
+    with pytest.raises(QuorumAtRisk, match="c brought back first"):
+        step(world, swarm, "b")  # type: ignore[operator]
+    assert raft(swarm) == set(MANAGERS)
+    assert node(world, swarm, "b").spec["Availability"] == "active"
+
+
+@pytest.mark.parametrize("step", [remove, restart])
+def test_one_that_dies_during_the_drain_is_not_counted_on(world: World, step: object) -> None:
+    swarm = world.build(MANAGERS, ["d"])
+    world.careless, world.notices_after = True, 4.0
+
+    def die(_: str, call: str) -> None:
+        world["c"].on = world["c"].on and call != "node_update"
+
+    world.on_call = die
+    with pytest.raises(QuorumAtRisk, match="c brought back first"):
+        step(world, swarm, "b")  # type: ignore[operator]
+    assert raft(swarm) == set(MANAGERS)
+
+
+@pytest.mark.parametrize("step", [remove, demote, restart])
+def test_a_dead_one_that_is_to_go_leaves_first_even_if_the_leader_has_not_noticed(world: World, step: object) -> None:
+    swarm = world.build(MANAGERS, ["d"])
+    world.careless, world.notices_after = True, 4.0
+    world["c"].on = False
+    step(world, swarm, "b", "b", "c")  # type: ignore[operator]
+    assert world.quorate(swarm) and not node(world, swarm, "c").in_raft
+
+
+def test_what_a_rebuilt_manager_left_behind_is_not_counted_on(world: World) -> None:
+    """The new machine answers for it at its address, so the leader calls both reachable (moby#34722)."""
+    swarm = world.build(MANAGERS, ["d"])
+    world.careless = True
+    ghost = node(world, swarm, "c").id
+    world.rebuild("c")
+    world.engine(world.target("c")).swarm_join(
+        {"AdvertiseAddr": "10.0.0.3:2377", "RemoteAddrs": ["10.0.0.1:2377"], "JoinToken": swarm.token("manager")}
+    )
+    world.pass_time(5)
+    assert len(raft(swarm)) == 3 and swarm.nodes[ghost].in_raft
+    with pytest.raises(QuorumAtRisk, match="NONE TO SPARE"):
+        restart(world, swarm, "b")
+
+
+def test_one_that_only_we_cannot_ask_counts_once_the_leader_has_had_time_to_notice(world: World) -> None:
+    swarm = world.build(MANAGERS, ["d"])
+
+    def refuse(name: str, call: str) -> None:
+        if name == "c":
+            raise Unreachable(f"asking for {call}", where=name, came_back="no route to host")
+
+    world.on_call = refuse
+    begun = world.now
+    remove(world, swarm, "b")
+    assert raft(swarm) == {"a", "c"}
+    assert world.now - begun > reach.NOTICED
 
 
 def test_a_manager_that_is_down_leaves_raft_when_it_is_declared_a_worker_and_comes_back_as_one(world: World) -> None:

@@ -13,7 +13,6 @@ from proxmox_swarm.host.errors import Unreachable
 from proxmox_swarm.swarm import hand_drain, maintenance
 from proxmox_swarm.swarm.errors import DrainTimeout, EngineError, LockBusy, NoManager, QuorumAtRisk, SwarmError
 from proxmox_swarm.swarm.lock import cluster_lock
-from proxmox_swarm.swarm.member import MemberSpec
 from tests.unit.swarm.world import ELECTION, World
 
 OUT = {"drain_timeout": 30, "back_timeout": 60}
@@ -122,7 +121,7 @@ def test_a_manager_stays_while_another_is_down(world: World) -> None:
     done: list[bool] = []
     with pytest.raises(QuorumAtRisk, match="NONE TO SPARE"):
         maintenance.with_node_out(
-            MemberSpec(world.target("b"), "manager"), world.targets("a", "b", "c"), swarm.id,
+            world.target("b"), world.targets("a", "b", "c"), swarm.id,
             lambda: done.append(True), access=world, **OUT,
         )  # fmt: skip
     assert not done and world.node_of(world["b"]).spec["Availability"] == "active"
@@ -139,9 +138,8 @@ def test_a_manager_that_stays_says_who_is_down_and_the_command_that_takes_it_fir
 
 
 def take_out(world: World, cluster_id: str, name: str, action: Callable[[], None]) -> None:
-    role = "manager" if name in "abc" else "worker"
-    spec = MemberSpec(world.target(name), role)
-    maintenance.with_node_out(spec, world.targets("a", "b", "c"), cluster_id, action, access=world, **OUT)
+    target = world.target(name)
+    maintenance.with_node_out(target, world.targets("a", "b", "c"), cluster_id, action, access=world, **OUT)
 
 
 def test_workers_are_out_beside_each_other(world: World) -> None:
@@ -200,9 +198,7 @@ def test_an_action_that_fails_leaves_the_node_as_it_was(world: World) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        maintenance.with_node_out(
-            MemberSpec(world.target("d"), "worker"), world.targets("a", "b", "c"), swarm.id, fails, access=world, **OUT
-        )
+        maintenance.with_node_out(world.target("d"), world.targets("a", "b", "c"), swarm.id, fails, access=world, **OUT)
     assert world.node_of(world["d"]).spec["Availability"] == "active"
 
 
@@ -215,9 +211,7 @@ def test_why_the_action_failed_is_told_although_the_node_does_not_come_back(worl
         raise RuntimeError("start failed: not enough memory")
 
     with pytest.raises(RuntimeError, match="not enough memory"):
-        maintenance.with_node_out(
-            MemberSpec(world.target("d"), "worker"), world.targets("a", "b", "c"), swarm.id, fails, access=world, **OUT
-        )
+        maintenance.with_node_out(world.target("d"), world.targets("a", "b", "c"), swarm.id, fails, access=world, **OUT)
     assert node.spec["Availability"] == "drain"
 
 
@@ -226,7 +220,7 @@ def test_a_node_that_does_not_come_back_is_told_and_stays_drained(world: World) 
     node = world.node_of(world["d"])
     with pytest.raises(SwarmError, match="stays drained"):
         maintenance.with_node_out(
-            MemberSpec(world.target("d"), "worker"), world.targets("a", "b", "c"), swarm.id,
+            world.target("d"), world.targets("a", "b", "c"), swarm.id,
             lambda: setattr(world["d"], "on", False), access=world, **OUT,
         )  # fmt: skip
     assert node.spec["Availability"] == "drain"

@@ -172,7 +172,7 @@ class Swarming(RuleBasedStateMachine):
             machine.on = was_on
 
         self.guarded(
-            maintenance.with_node_out, self.spec(name), self.known(), self.swarm.id, action,
+            maintenance.with_node_out, self.spec(name).target, self.known(), self.swarm.id, action,
             drain_timeout=5, back_timeout=20,
         )  # fmt: skip
         assert all(during), "decisions go on while a manager is out"

@@ -104,6 +104,7 @@ class Machine:
     issued: float = 0.0
     expires: float = 90 * 86400.0
     lock: str = ""  # the key that its own key on disk is encrypted with
+    last_on: float = 0.0
     detects: str = ""  # the address that the engine takes because the machine has not the one it is told to advertise
 
 
@@ -127,6 +128,7 @@ class World(ServicesOfWorld):
         #: what happens just before an engine is asked, given its node's name and the call
         self.on_call: Callable[[str, str], None] = lambda node, call: None
         self.leaderless_until = 0.0  # an election goes on
+        self.notices_after = 0.0  # so long the leader calls a manager reachable whose machine is off
         self.careless = False  # whether engines let raft lose its majority: real ones refuse, from what they know
         self.serial = 0
         for index, name in enumerate(names):
@@ -195,6 +197,7 @@ class World(ServicesOfWorld):
                 due[0][1]()
             self.now = end
             for machine in self.machines.values():
+                machine.last_on = self.now if machine.on else machine.last_on
                 node = self.node_of(machine)
                 if node is not None and self.quorate(self.swarms[machine.certificate[0]]):
                     node.last_beat = self.now
@@ -251,7 +254,7 @@ class World(ServicesOfWorld):
         machine = self.machines.get(node.address)
         return (
             machine is not None
-            and machine.on
+            and (machine.on or self.now - machine.last_on < self.notices_after)
             and machine.state == "active"
             and machine.certificate is not None
             and machine.certificate[0] == swarm.id
