@@ -233,6 +233,7 @@ def test_two_of_three_managers_lost_for_good(filled: Project, tmp_path: Path) ->
     swarm.destroy_machine(VM_ID[gone])
     assert "has a leader and takes decisions" in refused(swarm, "recover", "--yes"), "two of three are a majority"
     swarm.faults.crash(VM_ID[off])
+    until(lambda: swarm.engine(ADDRESS[survivor])["Error"], 60, "the loss is noticed")
 
     kept = tmp_path / "survivor.backup"
     prefix = before["cluster"][:4]
