@@ -30,7 +30,7 @@ def everyone(
     Every manager of ``known`` that the leader says it reaches is asked, but for node ``besides``. For one that does not say
     it is well, the leader gets the time to notice. Raises EngineError, NoManager.
     """
-    noticed = Deadline.after(min(NOTICED, max(deadline.left, 0.0)), access.clock)
+    noticed = Deadline.after(min(NOTICED, deadline.left), access.clock)
     targets = {target.address: target for target in known}
     while True:
         found = nodes.everyone(engine, deadline)
